@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+import { join } from "node:path";
+import { type BootConfig, type Channel, connectAgent } from "../agent/index.ts";
+import { MicrovmError, toMicrovmError } from "../errors.ts";
+import type { Backend, Vmm, VmmConfig, VmmExit } from "../hypervisor/index.ts";
+import type { NetworkAttachment } from "../net/index.ts";
+import { ConsoleLog } from "./console.ts";
+import type { MachineSpec } from "./spec.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** A guest that is up. */
+export interface BootedGuest {
+  readonly vmm: Vmm;
+  readonly console: ConsoleLog;
+  readonly channel: Channel;
+}
+
+/** Where the writable layer of a machine is. */
+export const writableDiskOf = (spec: Pick<MachineSpec, "dir">): string => join(spec.dir, "upper.img");
+
+/**
+ * Starts the VMM and races three things: the agent says ready, the VMM ends, time runs out. Whoever loses leaves
+ * its evidence in the error: the stage that was reached, the end of the console, what the VMM said.
+ */
+export async function bootGuest(
+  spec: MachineSpec,
+  backend: Backend,
+  network: NetworkAttachment | undefined,
+  timeline: Timeline,
+  signal: AbortSignal | undefined,
+): Promise<BootedGuest> {
+  const vmm = await timeline.measure("spawn", () => backend.start(vmmConfig(spec, network), signal));
+  const console = new ConsoleLog(spec.dir, vmm.console);
+  if (vmm.nic) network?.connect(vmm.nic);
+
+  const race = new AbortController();
+  const deadline = setTimeout(() => race.abort(BOOT_TIMEOUT), spec.bootTimeoutMs);
+  const abort = () => race.abort(signal?.reason);
+  signal?.addEventListener("abort", abort, { once: true });
+  let stage = "kernel";
+  let opened: Channel | undefined;
+  try {
+    signal?.throwIfAborted();
+    const spawned = performance.now();
+    const channel = await orExit(vmm, connectAgent(vmm.agent, { signal: race.signal }));
+    opened = channel;
+    const connected = performance.now();
+    timeline.add("kernel", spawned, connected);
+    stage = "agent";
+    const ready = channel.boot(bootConfig(spec, network), {
+      signal: race.signal,
+      onStage: ({ name, beginNanos, endNanos }) => {
+        stage = name;
+        // The guest's clock starts with its kernel; what it says is placed relative to the stage's arrival.
+        const now = performance.now();
+        timeline.add(`guest ${name}`, now - Number(endNanos - beginNanos) / 1e6, now);
+      },
+    });
+    await orExit(vmm, ready);
+    timeline.add("boot", connected, performance.now());
+    return { vmm, console, channel };
+  } catch (error) {
+    opened?.close();
+    vmm.kill();
+    const exit = await vmm.exited;
+    await console.ended;
+    throw bootFailure(error, { stage, exit, console: console.tail(), race: race.signal, spec });
+  } finally {
+    clearTimeout(deadline);
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+const BOOT_TIMEOUT = new DOMException("boot timed out", "TimeoutError");
+
+class VmmEnded extends Error {}
+
+/** The VMM's end wins over the channel's, which is only its consequence. */
+function orExit<T>(vmm: Vmm, waited: Promise<T>): Promise<T> {
+  const ended = vmm.exited.then((): never => {
+    throw new VmmEnded();
+  });
+  return Promise.race([waited, ended]);
+}
+
+interface Evidence {
+  readonly stage: string;
+  readonly exit: VmmExit;
+  readonly console: string;
+  readonly race: AbortSignal;
+  readonly spec: MachineSpec;
+}
+
+function bootFailure(error: unknown, { stage, exit, console, race, spec }: Evidence): MicrovmError {
+  const evidence = {
+    stage,
+    ...(console && { console }),
+    ...(exit.stderr && { stderr: exit.stderr }),
+    ...(exit.reason && { reason: exit.reason }),
+  };
+  const fail = (code: "VMM_EXITED" | "BOOT_TIMEOUT", message: string, hint: string) =>
+    new MicrovmError(code, `boot ${spec.name}: ${message}`, { stage: "boot", hint, evidence, cause: error });
+
+  if (race.reason === BOOT_TIMEOUT) {
+    return fail(
+      "BOOT_TIMEOUT",
+      `not ready after ${spec.bootTimeoutMs} ms, last stage: ${stage}`,
+      "The end of the console says what it was doing; a slow host may need a longer bootTimeoutMs.",
+    );
+  }
+  if (race.aborted) return toMicrovmError(error, "boot", race);
+  // A failure the guest could still name says more than the VMM's end that follows it.
+  if (error instanceof MicrovmError && error.code !== "CHANNEL_CLOSED") {
+    return new MicrovmError(error.code, `boot ${spec.name}: ${error.message}`, {
+      stage: "boot",
+      hint: error.hint,
+      evidence: { ...evidence, ...error.evidence },
+      cause: error,
+    });
+  }
+  return fail(
+    "VMM_EXITED",
+    `the VM ended during stage ${stage}${exit.reason ? ` (${exit.reason})` : ""}${lastLine(exit.stderr || console)}`,
+    "The end of the console and the VMM's stderr are in the error's evidence; --json or `microvm inspect` shows them.",
+  );
+}
+
+function lastLine(text: string): string {
+  const line = text.trimEnd().split("\n").at(-1);
+  return line ? `: ${line.slice(0, 300)}` : "";
+}
+
+function vmmConfig(spec: MachineSpec, network: NetworkAttachment | undefined): VmmConfig {
+  return {
+    name: spec.id,
+    cpus: spec.cpus,
+    memoryMiB: spec.memoryMiB,
+    kernel: spec.kernel,
+    initramfs: spec.initramfs,
+    disks: [
+      { path: spec.image.diskPath, format: "vmdk", readOnly: true },
+      ...(spec.diskSizeMiB > 0
+        ? [{ path: writableDiskOf(spec), format: "raw" as const, readOnly: false, ephemeral: spec.autoRemove }]
+        : []),
+    ],
+    nic: network && { mac: network.mac, mtu: network.guest.mtu },
+  };
+}
+
+function bootConfig(spec: MachineSpec, network: NetworkAttachment | undefined): BootConfig {
+  return {
+    hostname: spec.hostname,
+    root: {
+      lowerDevice: "/dev/vda",
+      upper:
+        spec.diskSizeMiB > 0
+          ? { case: "ext4", value: { device: "/dev/vdb", grow: true } }
+          : { case: "tmpfs", value: {} },
+      readOnly: spec.readOnly,
+    },
+    mounts: spec.tmpfs.map(({ target, options }) => ({
+      type: "tmpfs",
+      source: "tmpfs",
+      target,
+      options: [...options],
+    })),
+    ...(network && {
+      network: {
+        interface: "eth0",
+        addresses: [...network.guest.addresses],
+        gateways: [...network.guest.gateways],
+        mtu: network.guest.mtu,
+        nameservers: [...network.guest.nameservers],
+        search: [...network.guest.search],
+      },
+    }),
+    clockUnixNanos: BigInt(Date.now()) * 1_000_000n,
+  };
+}
