@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+export type {
+  Acceleration,
+  Availability,
+  Backend,
+  Vmm,
+  VmmConfig,
+  VmmDisk,
+  VmmExit,
+  VmmExitReason,
+  VmmNic,
+} from "./backend.ts";
+export { type QemuOptions, qemu } from "./qemu/index.ts";
+export { type BackendName, type SelectedBackend, selectBackend } from "./select.ts";
