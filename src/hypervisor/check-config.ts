@@ -10,7 +10,7 @@ const MAX_MEMORY_MIB = 16 << 20;
 /** Room the kernel has for its command line (COMMAND_LINE_SIZE), less what backends and VMMs add. */
 const MAX_CMDLINE_BYTES = 1024;
 /** Beside a console, an agent port, an entropy source and a network link, libkrun on x86-64 has IRQs for so many. */
-const MAX_DISKS = 6;
+const MAX_DISKS = 5;
 
 /**
  * Refuses a configuration that no VMM could start, by the option's name.

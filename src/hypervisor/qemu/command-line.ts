@@ -86,7 +86,6 @@ function devices(config: VmmConfig): Device[] {
       driver: "virtio-blk-device",
       drive: diskNode(index),
       serial: `disk${index}`,
-      "write-cache": !disk.readOnly,
     });
   }
   if (config.nic) {
