@@ -170,7 +170,7 @@ export class VM implements AsyncDisposable {
 
   async inspect(): Promise<VmInfo> {
     const live = this.#machine.running ? await this.#machine.inspect().catch(() => undefined) : undefined;
-    const record = this.#registry.find(this.id);
+    const record = this.#registry.find(this.id); // as it is by now
     const state: VmState = live ? "running" : record.finishedAt === undefined ? "lost" : "exited";
     return { ...record, state, live };
   }

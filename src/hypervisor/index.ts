@@ -11,4 +11,4 @@ export type {
   VmmNic,
 } from "./backend.ts";
 export { type QemuOptions, qemu } from "./qemu/index.ts";
-export { type BackendName, type SelectedBackend, selectBackend } from "./select.ts";
+export { BACKEND_NAMES, type SelectedBackend, selectBackend } from "./select.ts";

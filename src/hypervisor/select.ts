@@ -12,7 +12,8 @@ interface Registration {
 /** Every backend, best first. */
 const BACKENDS: readonly Registration[] = [{ name: "qemu", create: qemu }];
 
-export type BackendName = "auto" | "qemu";
+/** What a backend may be asked for by, besides `auto`. */
+export const BACKEND_NAMES: readonly string[] = BACKENDS.map(({ name }) => name);
 
 export interface SelectedBackend {
   readonly backend: Backend;
@@ -29,7 +30,7 @@ export interface SelectedBackend {
  * @throws MicrovmError `BACKEND_UNAVAILABLE` with every backend's reason, `INVALID_OPTION` for a name there is not.
  */
 export async function selectBackend(
-  choice: BackendName | Backend,
+  choice: string | Backend,
   options: { readonly cacheDir?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<SelectedBackend> {
   let fallback: SelectedBackend | undefined;
@@ -52,11 +53,11 @@ export async function selectBackend(
   );
 }
 
-function candidates(choice: BackendName | Backend, cacheDir: string | undefined): Backend[] {
+function candidates(choice: string | Backend, cacheDir: string | undefined): Backend[] {
   if (typeof choice !== "string") return [choice];
   const chosen = BACKENDS.filter(({ name }) => choice === "auto" || choice === name);
   if (chosen.length > 0) return chosen.map(({ create }) => create({ cacheDir }));
-  const names = ["auto", ...BACKENDS.map(({ name }) => name)].join(", ");
+  const names = ["auto", ...BACKEND_NAMES].join(", ");
   throw new MicrovmError("INVALID_OPTION", `backend: ${choice}: must be one of ${names}`, {
     stage: "options",
   });

@@ -11,6 +11,7 @@ import { createWritableDisk } from "./disk.ts";
 import { joinWorkload } from "./join.ts";
 import { Output, type OutputSink } from "./output.ts";
 import { OutputLog } from "./output-log.ts";
+import { recordOf } from "./record.ts";
 import { removeFiles } from "./remove.ts";
 import type { MachineSpec, ProcessSpec } from "./spec.ts";
 import { Timeline } from "./timeline.ts";
@@ -163,26 +164,15 @@ export class Machine {
     this.#api = api;
     this.#output = new Output(log);
     if (sink) this.#output.attach(sink);
-    this.#registry.insert({
-      id: spec.id,
-      name: spec.name,
-      dir: spec.dir,
-      socketPath: spec.socketPath,
-      imageReference: spec.image.reference,
-      imageId: spec.image.id,
-      command: spec.workload?.args ?? [],
-      labels: spec.labels,
-      autoRemove: spec.autoRemove,
-      createdAt: spec.createdAt,
-      details: { ...spec },
-    });
+    this.#registry.insert(recordOf(spec));
     this.#recorded = true;
     const guest = await bootGuest(spec, backend, network, timeline, signal);
     this.#vmm = guest.vmm;
     this.#console = guest.console;
     this.#channel = guest.channel;
     if (spec.workload) await timeline.measure("workload", () => this.#startWorkload(guest.channel, spec.workload));
-    this.#registry.started(spec.id, Date.now(), { ...spec, ...this.inspect() });
+    const { console: _, ...facts } = this.inspect();
+    this.#registry.started(spec.id, Date.now(), { ...recordOf(spec).details, ...facts });
   }
 
   async #startWorkload(channel: Channel, process: ProcessSpec | undefined): Promise<void> {
