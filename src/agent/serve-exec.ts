@@ -42,6 +42,7 @@ export async function serveExec(
   call.once("close", leave);
   try {
     exec = await request.start(over.signal);
+    const pid = await exec.pid;
     if (isGone) {
       leave();
       return;
@@ -59,7 +60,7 @@ export async function serveExec(
     if (stdin && exec.stdin) pipeline(stdin, exec.stdin).catch(() => {}); // either end may go first
     const output = Promise.all([sendOutput(exec.stdout, stdout), sendOutput(exec.stderr, stderr)]);
 
-    call.write(encodeFrame(ExecEventSchema, { event: { case: "started", value: { pid: await exec.pid } } }));
+    call.write(encodeFrame(ExecEventSchema, { event: { case: "started", value: { pid } } }));
     void forwardControls(controls, exec, call);
     const status = await exec.exit;
     await output;

@@ -92,6 +92,11 @@ export class YamuxSession implements SubstreamOwner, FrameHandler {
     return this.#reason !== undefined;
   }
 
+  /** Streams that have not ended in both directions. */
+  get streamCount(): number {
+    return this.#substreams.size;
+  }
+
   /** Opens a stream. On a session that is over, the stream is broken from the start. */
   open(): YamuxStream {
     const stream = new YamuxStream();
