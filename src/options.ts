@@ -70,7 +70,7 @@ export const runOptionsSchema = z.strictObject({
     .describe("Platform of the image; default the host's"),
   labels: z.record(z.string().min(1).max(256), z.string().max(4096)).default({}).describe("Labels, kept with the VM"),
   stopSignal: z
-    .union([z.string(), z.int()])
+    .union([z.string(), z.int().min(1).max(64)])
     .refine((value) => signalNumber(value) !== undefined, "must be a Linux signal")
     .optional()
     .describe("What `stop` sends first; default the image's StopSignal, else SIGTERM"),
