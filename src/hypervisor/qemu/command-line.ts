@@ -110,7 +110,7 @@ function devices(config: VmmConfig): Device[] {
     { driver: "virtserialport", bus: "serial.0", nr: 1, chardev: "agent", name: "agent" },
     { driver: "virtio-rng-device" },
   ];
-  for (const [index, disk] of config.disks.entries()) {
+  for (const [index, _disk] of config.disks.entries()) {
     list.push({
       driver: "virtio-blk-device",
       drive: diskNode(index),

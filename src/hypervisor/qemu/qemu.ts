@@ -4,8 +4,8 @@ import { MicrovmError, toMicrovmError } from "../../errors.ts";
 import type { Acceleration, Availability, Backend, Vmm, VmmConfig } from "../backend.ts";
 import { remembered } from "../boot-memory.ts";
 import { checkVmmConfig } from "../check-config.ts";
-import { probeKvm } from "../kvm-probe.ts";
 import { isExecutable } from "../mortal-command.ts";
+import { probeAcceleration } from "../probe/index.ts";
 import { askQemu, findQemu } from "./binary.ts";
 import { startQemu } from "./vmm.ts";
 
@@ -24,6 +24,8 @@ interface Survey {
   readonly sandbox: boolean;
   /** Whether the CPU itself can run guests, and why not. */
   readonly native: { readonly ok: boolean; readonly reason: string };
+  /** Of an emulated x86-64 CPU. */
+  readonly tscKHz?: number | undefined;
 }
 
 type Found = { readonly binary: string; readonly acceleration: Acceleration; readonly survey: Survey };
@@ -60,7 +62,7 @@ export function qemu(options: QemuOptions = {}): Backend {
         return await startQemu(
           binary,
           config,
-          { arch: hostArch(), acceleration, sandbox: survey.sandbox },
+          { arch: hostArch(), acceleration, sandbox: survey.sandbox, tscKHz: survey.tscKHz },
           signal,
         );
       } catch (error) {
@@ -77,27 +79,25 @@ async function survey(options: QemuOptions, signal?: AbortSignal): Promise<Found
   }
   const accel = options.accel ?? "auto";
   const identities = [binary, "/dev/kvm"].map(fileIdentity);
-  const result = await remembered(
-    options.cacheDir,
-    ["qemu", ...identities, accel === "tcg"],
-    isSurvey,
-    async () => {
-      const features = await askQemu(binary, signal);
-      const native =
-        accel === "tcg" ? { ok: false, reason: "not asked" } : await nativeAcceleration(binary, signal);
-      return { ...features, native };
-    },
-  );
+  const result = await remembered(options.cacheDir, ["qemu", ...identities], isSurvey, async () => {
+    const [features, probe] = await Promise.all([askQemu(binary, signal), probeNative(binary, signal)]);
+    return { ...features, ...probe };
+  });
   if (accel !== "auto" && accel !== "tcg" && !result.native.ok)
     throw unavailable(`${accel}: ${result.native.reason}`);
   const native: Acceleration = process.platform === "darwin" ? "hvf" : "kvm";
   return { binary, survey: result, acceleration: accel !== "tcg" && result.native.ok ? native : "tcg" };
 }
 
-async function nativeAcceleration(binary: string, signal?: AbortSignal): Promise<Survey["native"]> {
-  if (process.platform === "linux") return await probeKvm(binary, signal);
+async function probeNative(binary: string, signal?: AbortSignal): Promise<Pick<Survey, "native" | "tscKHz">> {
+  if (process.platform === "linux") {
+    const { kvm, tscKHz } = await probeAcceleration(binary, signal);
+    return { native: kvm, tscKHz };
+  }
   // Apple's hypervisor either is there or QEMU says so at once; there is no half-working kind.
-  return { ok: process.platform === "darwin", reason: `no hypervisor known on ${process.platform}` };
+  return {
+    native: { ok: process.platform === "darwin", reason: `no hypervisor known on ${process.platform}` },
+  };
 }
 
 function hostArch(): "x64" | "arm64" {
@@ -127,8 +127,9 @@ function fileIdentity(path: string): string {
 
 function isSurvey(value: unknown): value is Survey {
   if (typeof value !== "object" || value === null) return false;
-  const { version, sandbox, native } = value as Partial<Survey>;
+  const { version, sandbox, native, tscKHz } = value as Partial<Survey>;
   return (
+    (tscKHz === undefined || (Number.isInteger(tscKHz) && tscKHz > 0)) &&
     typeof version === "string" &&
     typeof sandbox === "boolean" &&
     typeof native?.ok === "boolean" &&

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { isErrno, messageOf } from "../../errors.ts";
+import { clockRateKHz } from "./clock-rate.ts";
+import { probeImage } from "./probe-image.ts";
+import { type ProbeRun, runProbe } from "./run-probe.ts";
+
+/** What guest code was seen doing on this machine. */
+export interface ProbeVerdict {
+  /** Whether KVM runs guests, and if not why, in words. */
+  readonly kvm: { readonly ok: boolean; readonly reason: string };
+  /** Rate of the time stamp counter that emulated CPUs show, if it could be measured. */
+  readonly tscKHz?: number | undefined;
+}
+
+/** KVM need not be faster than the emulator on a program this short, but a working one is not three times slower. */
+const PATIENCE = 3;
+const LEAST_PATIENCE_MS = 400;
+/** For a QEMU that says nothing at all. */
+const LIMIT_MS = 10_000;
+const SAMPLE_MS = 250;
+
+/**
+ * Runs a small guest program on KVM and, beside it, on the emulator. Some machines have a /dev/kvm that opens, creates
+ * VMs and runs them one instruction at a time, in software: nothing but running code tells it from a real one, and the
+ * emulator is the measure of what is too slow, on a fast machine as on a slow or busy one.
+ *
+ * On arm64 there is no such program yet; a /dev/kvm that opens is believed.
+ *
+ * @param binary - a qemu-system of this machine's own architecture.
+ */
+export async function probeAcceleration(binary: string, signal?: AbortSignal): Promise<ProbeVerdict> {
+  const refusal = openRefusal();
+  if (process.arch !== "x64") return { kvm: refusal ?? { ok: true, reason: "" } };
+  const dir = mkdtempSync(join(tmpdir(), "microvm-probe-"));
+  const limit = new AbortController();
+  const stop = AbortSignal.any([limit.signal, ...(signal ? [signal] : [])]);
+  let timer = setTimeout(() => limit.abort(), LIMIT_MS);
+  try {
+    const image = join(dir, "guest");
+    writeFileSync(image, probeImage());
+    const kvm = refusal ? undefined : runProbe(binary, image, ["-accel", "kvm", "-cpu", "host"], stop);
+    const sampleMs = SAMPLE_MS;
+    const tcgLimit = AbortSignal.any([AbortSignal.timeout(LIMIT_MS), ...(signal ? [signal] : [])]);
+    const tcg = await runProbe(binary, image, ["-accel", "tcg", "-cpu", "max"], tcgLimit, sampleMs);
+    clearTimeout(timer);
+    const patience = Math.max(LEAST_PATIENCE_MS, PATIENCE * tcg.elapsedMs) - (tcg.elapsedMs + sampleMs);
+    timer = setTimeout(() => limit.abort(), Math.max(0, patience));
+    const run = await kvm;
+    signal?.throwIfAborted();
+    return { kvm: refusal ?? verdict(run, tcg), tscKHz: clockRateKHz(tcg.samples) };
+  } finally {
+    clearTimeout(timer);
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+function verdict(kvm: ProbeRun | undefined, tcg: ProbeRun): ProbeVerdict["kvm"] {
+  if (!kvm) return { ok: false, reason: "not tried" };
+  if (kvm.passed) return { ok: true, reason: "" };
+  if (kvm.stderr) return { ok: false, reason: `/dev/kvm: ${kvm.stderr.replace(/^qemu[^:]*: /, "")}` };
+  const time = `${Math.round(kvm.elapsedMs)} ms, where emulation took ${Math.round(tcg.elapsedMs)} ms`;
+  return {
+    ok: false,
+    reason: `/dev/kvm opens, but a test guest did not get past ${kvm.failedStep} in ${time}`,
+  };
+}
+
+function openRefusal(): ProbeVerdict["kvm"] | undefined {
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    if (isErrno(error, "ENOENT"))
+      return { ok: false, reason: "there is no /dev/kvm: the CPU's virtualisation is off or kvm not loaded" };
+    if (isErrno(error, "EACCES"))
+      return { ok: false, reason: "no permission for /dev/kvm: add the user to its group, kvm" };
+    return { ok: false, reason: messageOf(error) };
+  }
+}
