@@ -8,6 +8,8 @@ export interface ClockSample {
 
 /** Halves of the measurement that disagree by more than this were disturbed. */
 const TOLERANCE = 0.001;
+/** What is late is told with the rate, and the rate from what is least late. */
+const ROUNDS = 3;
 
 /**
  * The rate of a counter in kHz, or undefined if the samples do not tell.
@@ -18,17 +20,26 @@ const TOLERANCE = 0.001;
 export function clockRateKHz(samples: readonly ClockSample[]): number | undefined {
   const [first, last] = [samples[0], samples.at(-1)];
   if (!first || !last || samples.length < 30) return undefined;
-  const rough = (last.ticks - first.ticks) / (last.hostMs - first.hostMs);
-  const lateness = (s: ClockSample): number => s.hostMs - s.ticks / rough;
-  const third = Math.floor(samples.length / 3);
-  const [a, b, c] = [0, third, 2 * third].map((from) =>
-    samples.slice(from, from + third).reduce((best, s) => (lateness(s) < lateness(best) ? s : best)),
-  );
-  if (!a || !b || !c) return undefined;
-  const rate = (from: ClockSample, to: ClockSample): number =>
-    (to.ticks - from.ticks) / (to.hostMs - from.hostMs);
-  const [early, late] = [rate(a, b), rate(b, c)];
-  if (!(Math.abs(early - late) <= TOLERANCE * late)) return undefined;
-  const khz = Math.round(rate(a, c));
+  let rate = rateBetween(first, last);
+  for (let round = 0; round < ROUNDS; round++) {
+    const [begin, middle, end] = leastLate(samples, rate);
+    const [early, late] = [rateBetween(begin, middle), rateBetween(middle, end)];
+    rate = rateBetween(begin, end);
+    if (round === ROUNDS - 1 && !(Math.abs(early - late) <= TOLERANCE * rate)) return undefined;
+  }
+  const khz = Math.round(rate);
   return khz > 100_000 && khz < 20_000_000 ? khz : undefined;
+}
+
+/** The least late sample of each third of them, for a counter of about this rate. */
+function leastLate(samples: readonly ClockSample[], rate: number): [ClockSample, ClockSample, ClockSample] {
+  const third = Math.floor(samples.length / 3);
+  const lateness = (s: ClockSample): number => s.hostMs - s.ticks / rate;
+  const best = (from: number): ClockSample =>
+    samples.slice(from, from + third).reduce((a, b) => (lateness(b) < lateness(a) ? b : a));
+  return [best(0), best(third), best(2 * third)];
+}
+
+function rateBetween(from: ClockSample, to: ClockSample): number {
+  return (to.ticks - from.ticks) / (to.hostMs - from.hostMs);
 }

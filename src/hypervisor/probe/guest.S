@@ -67,8 +67,8 @@ long_mode:
         movl    %eax, %ss
         say     'L'
 
-        // A hundred million instructions, of the kind every CPU and every emulator does best.
-        movl    $50000000, %ecx
+        // Twenty million instructions, of the kind every CPU and every emulator does best.
+        movl    $10000000, %ecx
 1:      decl    %ecx
         jnz     1b
         say     'R'

@@ -3,7 +3,7 @@ import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isErrno, messageOf } from "../../errors.ts";
-import { clockRateKHz } from "./clock-rate.ts";
+import { type ClockSample, clockRateKHz } from "./clock-rate.ts";
 import { probeImage } from "./probe-image.ts";
 import { type ProbeRun, runProbe } from "./run-probe.ts";
 
@@ -20,7 +20,8 @@ const PATIENCE = 3;
 const LEAST_PATIENCE_MS = 400;
 /** For a QEMU that says nothing at all. */
 const LIMIT_MS = 10_000;
-const SAMPLE_MS = 250;
+/** A quarter of a second tells the counter's rate to some 0.01 %; on a busy machine it takes longer. */
+const SAMPLE_MS = { least: 250, most: 1500 } as const;
 
 /**
  * Runs a small guest program on KVM and, beside it, on the emulator. Some machines have a /dev/kvm that opens, creates
@@ -35,26 +36,35 @@ export async function probeAcceleration(binary: string, signal?: AbortSignal): P
   const refusal = openRefusal();
   if (process.arch !== "x64") return { kvm: refusal ?? { ok: true, reason: "" } };
   const dir = mkdtempSync(join(tmpdir(), "microvm-probe-"));
-  const limit = new AbortController();
-  const stop = AbortSignal.any([limit.signal, ...(signal ? [signal] : [])]);
-  let timer = setTimeout(() => limit.abort(), LIMIT_MS);
+  const kvmLimit = new AbortController();
+  const onAbort = (): void => kvmLimit.abort();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  let timer: NodeJS.Timeout | undefined;
   try {
     const image = join(dir, "guest");
     writeFileSync(image, probeImage());
-    const kvm = refusal ? undefined : runProbe(binary, image, ["-accel", "kvm", "-cpu", "host"], stop);
-    const sampleMs = SAMPLE_MS;
+    const kvm = refusal
+      ? undefined
+      : runProbe(binary, image, ["-accel", "kvm", "-cpu", "host"], kvmLimit.signal);
     const tcgLimit = AbortSignal.any([AbortSignal.timeout(LIMIT_MS), ...(signal ? [signal] : [])]);
-    const tcg = await runProbe(binary, image, ["-accel", "tcg", "-cpu", "max"], tcgLimit, sampleMs);
-    clearTimeout(timer);
-    const patience = Math.max(LEAST_PATIENCE_MS, PATIENCE * tcg.elapsedMs) - (tcg.elapsedMs + sampleMs);
-    timer = setTimeout(() => limit.abort(), Math.max(0, patience));
+    const started = performance.now();
+    const tcg = await runProbe(binary, image, ["-accel", "tcg", "-cpu", "max"], tcgLimit, clockIsKnown);
+    const patience = Math.max(LEAST_PATIENCE_MS, PATIENCE * tcg.elapsedMs) - (performance.now() - started);
+    timer = setTimeout(onAbort, Math.max(0, patience));
     const run = await kvm;
     signal?.throwIfAborted();
     return { kvm: refusal ?? verdict(run, tcg), tscKHz: clockRateKHz(tcg.samples) };
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+function clockIsKnown(samples: readonly ClockSample[]): boolean {
+  const [first, last] = [samples[0], samples.at(-1)];
+  const sampledMs = first && last ? last.hostMs - first.hostMs : 0;
+  return sampledMs >= SAMPLE_MS.most || (sampledMs >= SAMPLE_MS.least && clockRateKHz(samples) !== undefined);
 }
 
 function verdict(kvm: ProbeRun | undefined, tcg: ProbeRun): ProbeVerdict["kvm"] {

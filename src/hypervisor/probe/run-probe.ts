@@ -23,7 +23,7 @@ export interface ProbeRun {
   readonly passed: boolean;
   /** The step that it did not come past. */
   readonly failedStep: string;
-  /** Last line that QEMU wrote on stderr. */
+  /** First line that QEMU wrote on stderr. */
   readonly stderr: string;
   readonly elapsedMs: number;
   readonly samples: readonly ClockSample[];
@@ -32,14 +32,14 @@ export interface ProbeRun {
 /**
  * Runs the guest program in QEMU until it has done everything, QEMU ends, or `deadline` aborts.
  *
- * @param sampleMs - goes on that long, to watch the guest's time stamp counter.
+ * @param enough - asked after each sample of the guest's time stamp counter whether there are enough. Default: always.
  */
 export async function runProbe(
   binary: string,
   image: string,
   accelerator: readonly string[],
   deadline: AbortSignal,
-  sampleMs = 0,
+  enough: (samples: readonly ClockSample[]) => boolean = () => true,
 ): Promise<ProbeRun> {
   const command = mortalCommand({
     file: binary,
@@ -65,7 +65,7 @@ export async function runProbe(
   let stderr = "";
   let elapsedMs = 0;
   child.stderr?.on("data", (chunk: Buffer) => {
-    stderr = (stderr + chunk.toString("utf8")).slice(-2048);
+    stderr = (stderr + chunk.toString("utf8")).slice(0, 2048);
   });
   const debug = child.stdio[3];
   debug?.on("error", () => undefined); // QEMU's end is reported by its exit
@@ -74,7 +74,7 @@ export async function runProbe(
     report.push(chunk, now);
     if (!report.passed) return;
     elapsedMs ||= now - started;
-    if (report.sampledMs >= sampleMs) stop();
+    if (enough(report.samples)) stop();
   });
   await new Promise<void>((resolve) => {
     child.once("error", () => resolve()); // never started
@@ -84,7 +84,7 @@ export async function runProbe(
   return {
     passed: report.passed,
     failedStep: report.failedStep,
-    stderr: stderr.trim().split("\n").at(-1) ?? "",
+    stderr: stderr.trim().split("\n")[0] ?? "",
     elapsedMs: elapsedMs || performance.now() - started,
     samples: report.samples,
   };
@@ -101,11 +101,6 @@ class ProbeReport {
 
   get failedStep(): string {
     return STEPS[this.#steps]?.what ?? "nothing";
-  }
-
-  get sampledMs(): number {
-    const [first, last] = [this.samples[0], this.samples.at(-1)];
-    return first && last ? last.hostMs - first.hostMs : 0;
   }
 
   push(chunk: Buffer, hostMs: number): void {
