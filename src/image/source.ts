@@ -18,7 +18,8 @@ export interface ImageSource extends AsyncDisposable {
   /** A small blob, whole; size and digest are those of the descriptor. */
   document(descriptor: Descriptor, what: string): Promise<Buffer>;
   /**
-   * A blob as a stream of exactly `descriptor.size` bytes. Its digest is for the reader to check.
+   * A blob as a stream of exactly `descriptor.size` bytes. Its digest is for the reader to check; a chunk is valid
+   * until the next is asked for.
    *
    * @param onRetry called when the stream broke and is about to be resumed
    */

@@ -1,30 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-import { once } from "node:events";
 import type { Transform } from "node:stream";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { isErrno, messageOf } from "../../errors.ts";
 import { corrupt, overLimit } from "../image-errors.ts";
+import { release } from "../release.ts";
 import type { Compression } from "./compression.ts";
 import { ZstdFrames } from "./zstd-frames.ts";
 
-/** Takes decompressed bytes; the decoder waits for it. */
+/** Takes decompressed bytes; the decoder waits for it, and then takes the memory back. */
 export type DecodedSink = (chunk: Buffer) => Promise<void> | void;
 
 /** A decompressor with back-pressure. Every method rejects with what went wrong first, there or in the sink. */
 export interface Decoder {
-  /** Resolves when the next chunk may come. */
+  /** Resolves when `chunk` has been read and may be overwritten. */
   write(chunk: Buffer): Promise<void>;
   /** Resolves when the sink has had everything. */
   end(): Promise<void>;
   destroy(): void;
 }
 
-/** One call into the decompressor fills this much: fewer, longer jobs for the thread pool. */
+/** What one call into the decompressor fills at most: fewer, longer jobs for the thread pool. */
 const CHUNK_BYTES = 256 * 1024;
-/** Decompressed bytes waiting for the sink, so that the decompressor works while the sink does. */
-const READ_AHEAD_BYTES = 2 * CHUNK_BYTES;
-/** Compressed bytes waiting for the decompressor. */
-const WRITE_AHEAD_BYTES = 256 * 1024;
+/** Decompressed bytes that may wait for the sink, so that the decompressor works while the sink does. */
+const READ_AHEAD_BYTES = CHUNK_BYTES;
 
 /** `zstd --ultra -22` needs 2^27 bytes; more than that is a bomb for memory. */
 const ZSTD_WINDOW_LOG_MAX = 27;
@@ -32,11 +30,7 @@ const ZSTD_WINDOW_LOG_MAX = 27;
 export function createDecoder(compression: Compression, sink: DecodedSink): Decoder {
   if (compression === "none")
     return { write: async (chunk) => sink(chunk), end: async () => {}, destroy() {} };
-  const options = {
-    chunkSize: CHUNK_BYTES,
-    readableHighWaterMark: READ_AHEAD_BYTES,
-    writableHighWaterMark: WRITE_AHEAD_BYTES,
-  };
+  const options = { chunkSize: CHUNK_BYTES, readableHighWaterMark: READ_AHEAD_BYTES };
   if (compression === "gzip") return new StreamDecoder("gzip", createGunzip(options), sink);
   const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX };
   return new ZstdDecoder(createZstdDecompress({ ...options, params }), sink);
@@ -50,6 +44,8 @@ class StreamDecoder implements Decoder {
   readonly #name: string;
   readonly #stream: ZlibStream;
   readonly #pumping: Promise<void>;
+  /** Ends the wait for a write whose callback may never come: the stream can end before its input does. */
+  #wake = (): void => {};
   #written = 0;
   #failure: { readonly error: unknown } | undefined;
   #ended = false;
@@ -57,16 +53,20 @@ class StreamDecoder implements Decoder {
   constructor(name: string, stream: ZlibStream, sink: DecodedSink) {
     this.#name = name;
     this.#stream = stream;
-    this.#pumping = this.#pump(sink).catch((error: unknown) => {
-      this.#failure = { error };
-    });
+    this.#pumping = this.#pump(sink)
+      .catch((error: unknown) => {
+        this.#failure = { error };
+      })
+      .then(() => this.#wake());
   }
 
   async write(chunk: Buffer): Promise<void> {
     this.#check();
     this.#written += chunk.length;
-    if (!this.#stream.write(chunk))
-      await Promise.race([once(this.#stream, "drain").catch(() => {}), this.#pumping]);
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      this.#stream.write(chunk, () => resolve());
+    });
     this.#check();
     if (this.#ended) throw this.#garbage();
   }
@@ -85,7 +85,10 @@ class StreamDecoder implements Decoder {
 
   async #pump(sink: DecodedSink): Promise<void> {
     try {
-      for await (const chunk of this.#stream) await sink(chunk);
+      for await (const chunk of this.#stream) {
+        await sink(chunk);
+        release(chunk);
+      }
       this.#ended = true;
     } catch (error) {
       throw decodeFailure(error, this.#name);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { MicrovmError } from "../../errors.ts";
 import { overLimit } from "../image-errors.ts";
+import { release } from "../release.ts";
 import { type HttpResponse, transportFailure } from "./http.ts";
 import { TransientFailure } from "./retry.ts";
 import type { RegistryTuning } from "./tuning.ts";
 
 /**
- * The bytes of a response as they arrive. Ends with a `TransientFailure` if the connection breaks or its sender
+ * The bytes of a response as they arrive; a chunk is valid until the next is asked for. Ends with a `TransientFailure` if the connection breaks or its sender
  * trickles: time counts only while we wait for it, so a slow consumer never looks like a slow registry.
  */
 export async function* readBody(
@@ -33,6 +34,7 @@ export async function* readBody(
         throw stalled(response.url, received, stallTimeoutMs);
       }
       yield chunk;
+      release(chunk);
     }
   } catch (error) {
     signal?.throwIfAborted();
@@ -60,7 +62,7 @@ export async function readDocument(
   for await (const chunk of readBody(response, tuning, signal)) {
     length += chunk.length;
     if (length > limit) throw overLimit(`${what}: longer than the ${limit} bytes allowed`);
-    chunks.push(chunk);
+    chunks.push(Buffer.from(chunk));
   }
   return Buffer.concat(chunks, length);
 }
