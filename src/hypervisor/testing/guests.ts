@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { writeCpio } from "../../../scripts/cpio.ts";
+
+/** Machine code of the least guests a test can want, x86-64, position independent, no library. */
+const PROGRAMS = {
+  /** reboot(RESTART): what powers a microVM off. */
+  restart: "bfaddee1fe be69191228 ba67452301 b8a9000000 0f05 ebfe",
+  /** pause(), for ever. */
+  sleep: "b822000000 0f05 ebf7",
+  /** Returns from /init: the kernel panics. */
+  exit: "31ff b83c000000 0f05",
+} as const;
+
+/** Writes an initramfs whose /init does one thing, and returns its path. */
+export function guestInitramfs(dir: string, program: keyof typeof PROGRAMS): string {
+  const path = join(dir, `${program}.cpio`);
+  const init = staticElf(Buffer.from(PROGRAMS[program].replaceAll(" ", ""), "hex"));
+  writeFileSync(path, writeCpio([{ type: "file", path: "init", mode: 0o755, data: init }]));
+  return path;
+}
+
+/** An ELF64 executable of one segment that starts with its first byte of code. */
+function staticElf(code: Uint8Array): Uint8Array {
+  const base = 0x40_0000n;
+  const header = Buffer.alloc(120);
+  header.write("\x7fELF\x02\x01\x01", "latin1");
+  header.writeUInt16LE(2, 16);
+  header.writeUInt16LE(62, 18);
+  header.writeUInt32LE(1, 20);
+  header.writeBigUInt64LE(base + 120n, 24);
+  header.writeBigUInt64LE(64n, 32);
+  header.writeUInt16LE(64, 52);
+  header.writeUInt16LE(56, 54);
+  header.writeUInt16LE(1, 56);
+  header.writeUInt32LE(1, 64);
+  header.writeUInt32LE(5, 68);
+  header.writeBigUInt64LE(base, 80);
+  header.writeBigUInt64LE(base, 88);
+  header.writeBigUInt64LE(BigInt(120 + code.length), 96);
+  header.writeBigUInt64LE(BigInt(120 + code.length), 104);
+  header.writeBigUInt64LE(4096n, 112);
+  return Buffer.concat([header, code]);
+}
