@@ -48,6 +48,9 @@ func Assemble(lowerDevice string, upper Upper) (*Root, error) {
 			return nil, fmt.Errorf("mkdir %s: %w", dir, err)
 		}
 	}
+	if err := copyAttributes(lowerDir, upperDir+"/upper"); err != nil {
+		return nil, err
+	}
 	if err := unix.Mount("overlay", newRoot, "overlay", 0, overlayData); err != nil {
 		return nil, fmt.Errorf("mount overlay: %w", err)
 	}
