@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { execFileSync } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { finished } from "node:stream/promises";
 
@@ -27,8 +28,7 @@ export function attachStreams(
   options: { readonly tty: boolean },
 ): { done: Promise<void>; restore(): void } {
   const { stdin, stdout, stderr } = process;
-  const raw = options.tty && attached.stdin !== undefined && stdin.isTTY;
-  if (raw) stdin.setRawMode(true);
+  const restoreMode = options.tty && attached.stdin !== undefined && stdin.isTTY ? rawMode() : () => {};
   const resized = () => {
     const size = terminalSize();
     if (size) attached.resize(size);
@@ -45,11 +45,25 @@ export function attachStreams(
   return {
     done: Promise.all([copyOut(attached.stdout, stdout), copyOut(attached.stderr, stderr)]).then(() => {}),
     restore() {
-      if (raw) stdin.setRawMode(false);
+      restoreMode();
       stdout.off("resize", resized);
       if (input) stdin.unpipe(input);
       stdin.pause();
     },
+  };
+}
+
+/**
+ * Every key to the guest, every byte from it as it is. By stty, because Node's own raw mode still turns the guest's
+ * line ends into two carriage returns.
+ */
+function rawMode(): () => void {
+  const stty = (...args: string[]) =>
+    execFileSync("stty", args, { stdio: ["inherit", "pipe", "inherit"], encoding: "utf8" }).trim();
+  const before = stty("-g");
+  stty("raw", "-echo");
+  return () => {
+    stty(before);
   };
 }
 

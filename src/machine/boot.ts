@@ -5,6 +5,7 @@ import { MicrovmError, toMicrovmError } from "../errors.ts";
 import type { Backend, Vmm, VmmConfig, VmmExit } from "../hypervisor/index.ts";
 import type { NetworkAttachment } from "../net/index.ts";
 import { ConsoleLog } from "./console.ts";
+import type { WritableDisk } from "./disk.ts";
 import type { MachineSpec } from "./spec.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -13,6 +14,13 @@ export interface BootedGuest {
   readonly vmm: Vmm;
   readonly console: ConsoleLog;
   readonly channel: Channel;
+}
+
+/** What was made ready for the guest before it starts. */
+export interface GuestParts {
+  readonly network: NetworkAttachment | undefined;
+  /** Absent: writes stay in the guest's memory. */
+  readonly disk: WritableDisk | undefined;
 }
 
 /** Where the writable layer of a machine is. */
@@ -25,11 +33,12 @@ export const writableDiskOf = (spec: Pick<MachineSpec, "dir">): string => join(s
 export async function bootGuest(
   spec: MachineSpec,
   backend: Backend,
-  network: NetworkAttachment | undefined,
+  parts: GuestParts,
   timeline: Timeline,
   signal: AbortSignal | undefined,
 ): Promise<BootedGuest> {
-  const vmm = await timeline.measure("spawn", () => backend.start(vmmConfig(spec, network), signal));
+  const { network } = parts;
+  const vmm = await timeline.measure("spawn", () => backend.start(vmmConfig(spec, parts), signal));
   const console = new ConsoleLog(spec.dir, vmm.console);
   if (vmm.nic) network?.connect(vmm.nic);
 
@@ -47,7 +56,7 @@ export async function bootGuest(
     const connected = performance.now();
     timeline.add("kernel", spawned, connected);
     stage = "agent";
-    const ready = channel.boot(bootConfig(spec, network), {
+    const ready = channel.boot(bootConfig(spec, parts), {
       signal: race.signal,
       onStage: ({ name, beginNanos, endNanos }) => {
         stage = name;
@@ -130,7 +139,7 @@ function lastLine(text: string): string {
   return line ? `: ${line.slice(0, 300)}` : "";
 }
 
-function vmmConfig(spec: MachineSpec, network: NetworkAttachment | undefined): VmmConfig {
+function vmmConfig(spec: MachineSpec, { network, disk }: GuestParts): VmmConfig {
   return {
     name: spec.id,
     cpus: spec.cpus,
@@ -139,7 +148,7 @@ function vmmConfig(spec: MachineSpec, network: NetworkAttachment | undefined): V
     initramfs: spec.initramfs,
     disks: [
       { path: spec.image.diskPath, format: "vmdk", readOnly: true },
-      ...(spec.diskSizeMiB > 0
+      ...(disk
         ? [{ path: writableDiskOf(spec), format: "raw" as const, readOnly: false, ephemeral: spec.autoRemove }]
         : []),
     ],
@@ -147,15 +156,14 @@ function vmmConfig(spec: MachineSpec, network: NetworkAttachment | undefined): V
   };
 }
 
-function bootConfig(spec: MachineSpec, network: NetworkAttachment | undefined): BootConfig {
+function bootConfig(spec: MachineSpec, { network, disk }: GuestParts): BootConfig {
   return {
     hostname: spec.hostname,
     root: {
       lowerDevice: "/dev/vda",
-      upper:
-        spec.diskSizeMiB > 0
-          ? { case: "ext4", value: { device: "/dev/vdb", grow: true } }
-          : { case: "tmpfs", value: {} },
+      upper: disk
+        ? { case: "ext4", value: { device: "/dev/vdb", grow: disk.grow } }
+        : { case: "tmpfs", value: {} },
       readOnly: spec.readOnly,
     },
     mounts: spec.tmpfs.map(({ target, options }) => ({

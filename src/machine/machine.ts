@@ -152,7 +152,7 @@ export class Machine {
   async #start({ backend, sink, signal }: MachineContext): Promise<void> {
     const { spec } = this;
     const timeline = this.#timeline;
-    const [log, api, network] = await timeline.measure("prepare", () =>
+    const [log, api, network, disk] = await timeline.measure("prepare", () =>
       Promise.all([
         OutputLog.create(spec.dir),
         serveApi(this),
@@ -166,7 +166,7 @@ export class Machine {
     if (sink) this.#output.attach(sink);
     this.#registry.insert(recordOf(spec));
     this.#recorded = true;
-    const guest = await bootGuest(spec, backend, network, timeline, signal);
+    const guest = await bootGuest(spec, backend, { network, disk }, timeline, signal);
     this.#vmm = guest.vmm;
     this.#console = guest.console;
     this.#channel = guest.channel;

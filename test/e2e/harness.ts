@@ -62,7 +62,7 @@ export function cli(env: NodeJS.ProcessEnv, args: readonly string[], input: stri
   return startCli(env, args, input).result;
 }
 
-/** Debian's registry on a free loopback port, for the time of one test file. */
+/** Debian's registry on a free loopback port, for the time of one test file: call it at the top of that. */
 export async function startRegistry(): Promise<{ readonly address: string; push(layout: string, name: string): void }> {
   const dir = mkdtempSync(join(tmpdir(), "mv-registry-"));
   const address = `127.0.0.1:${await freePort()}`;

@@ -2,17 +2,13 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { join } from "node:path";
-import { before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { cli, IMAGES, startCli, startRegistry, testHome, untilGone, vmmPids } from "./harness.ts";
 
 const { env, dir } = testHome();
-let tiny: string;
-
-before(async () => {
-  const registry = await startRegistry();
-  registry.push(join(IMAGES, "tiny"), "tiny:latest");
-  tiny = `${registry.address}/tiny`;
-});
+const registry = await startRegistry();
+registry.push(join(IMAGES, "tiny"), "tiny:latest");
+const tiny = `${registry.address}/tiny`;
 
 const mv = (...args: string[]) => cli(env, args);
 const out = async (...args: string[]) => (await mv(...args)).stdout;

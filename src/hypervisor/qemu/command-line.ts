@@ -65,7 +65,7 @@ function cpuModel(target: QemuTarget): string {
  */
 export function kernelCommandLine(config: VmmConfig, target: QemuTarget): string {
   return [
-    "console=hvc0 panic=-1 quiet",
+    "console=hvc0 panic=-1 loglevel=5",
     // SELinux without a policy labels nothing and still is asked about everything.
     "selinux=0",
     // Devices that appear when somebody asks for them: losetup and ip make their own.
