@@ -23,7 +23,7 @@ export function openCall(session: YamuxSession, call: Call): YamuxStream {
 
 /**
  * Makes a call and hands each frame of the reply to `onFrame`, until that returns something: the result.
- * The call is reset when it is given up, by the signal or by an error.
+ * A `Done` with an error ends it too. The call is reset when it is given up, by the signal or by an error.
  */
 export async function makeCall<Result>(
   session: YamuxSession,
@@ -38,6 +38,8 @@ export async function makeCall<Result>(
     stream = openCall(session, call);
     signal?.addEventListener("abort", abort, { once: true });
     for await (const frame of readFrames(stream, MAX_FRAME)) {
+      const failure = errorFromDone(frame, stage);
+      if (failure) throw failure;
       const result = onFrame(frame);
       if (result === undefined) continue;
       stream.end();
@@ -53,19 +55,14 @@ export async function makeCall<Result>(
   }
 }
 
-/** Makes a call whose reply is one message, or `Done` with an error. */
+/** Makes a call whose reply is one message. */
 export function ask<Desc extends DescMessage>(
   session: YamuxSession,
   call: Call,
   schema: Desc,
   options: CallOptions,
 ): Promise<MessageShape<Desc>> {
-  const onFrame = (frame: Uint8Array) => {
-    const failure = errorFromDone(frame, options.stage);
-    if (failure) throw failure;
-    return decodeMessage(schema, frame);
-  };
-  return makeCall(session, call, onFrame, options);
+  return makeCall(session, call, (frame) => decodeMessage(schema, frame), options);
 }
 
 /** The same error where another call met it. */

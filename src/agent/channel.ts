@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Duplex } from "node:stream";
 import { MicrovmError, toMicrovmError } from "../errors.ts";
-import { atStage, makeCall } from "./call.ts";
+import { ask, atStage, makeCall } from "./call.ts";
 import { CallClient } from "./client.ts";
 import { decodeMessage, protocolError } from "./frames.ts";
 import { BootEventSchema, type Ready, ShutdownDoneSchema } from "./gen/microvm/v1/channel_pb.ts";
@@ -35,8 +35,7 @@ function channel(client: CallClient, version: string): Channel {
     exec: (spec, options) => exec(client, spec, options),
     async shutdown(graceMs, { signal } = {}) {
       const call = { case: "shutdown", value: { graceMillis: graceMs } } as const;
-      const onFrame = (frame: Uint8Array) => decodeMessage(ShutdownDoneSchema, frame);
-      await makeCall(session, call, onFrame, { stage: "stop", signal });
+      await ask(session, call, ShutdownDoneSchema, { stage: "stop", signal });
     },
     close: () => session.close(),
     async [Symbol.asyncDispose]() {
