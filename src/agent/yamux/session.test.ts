@@ -93,7 +93,7 @@ describe("two yamux sessions", { timeout: 120_000 }, () => {
           assert.equal((await sessions[1].closed).code, "CHANNEL_CLOSED");
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 
@@ -131,7 +131,7 @@ describe("two yamux sessions", { timeout: 120_000 }, () => {
         );
         for (const session of sessions) session.close();
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 });

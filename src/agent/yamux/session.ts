@@ -227,7 +227,7 @@ export class YamuxSession implements SubstreamOwner, FrameHandler {
     }
     if ((flags & FLAG_ACK) !== 0) substream.receiveAck();
     if (type === TYPE_DATA && length > 0) {
-      substream.receiveData(length);
+      substream.receiveHeader(length);
       this.#current = substream;
       this.#payloadLeft = length;
       this.#payloadFlags = flags;

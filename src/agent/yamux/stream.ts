@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Duplex } from "node:stream";
 import { MicrovmError } from "../../errors.ts";
-import type { Consumer, Substream, WriteCallback } from "./substream.ts";
+import type { Consumer } from "./inbound.ts";
+import type { WriteCallback } from "./outbound.ts";
+import type { Substream } from "./substream.ts";
 
 export interface YamuxStreamOptions {
   /** False: nothing is read from the peer. */
