@@ -30,6 +30,10 @@ type Server struct {
 	Native bool
 
 	spawner func() *spawner
+
+	mu       sync.Mutex
+	calls    int           // being served
+	finished chan struct{} // closed when calls is 0; nil unless somebody waits
 }
 
 // NewServer returns a Server. Its thread starts with the first process, by when the root has been switched.
@@ -39,9 +43,36 @@ func NewServer(session *yamux.Session, children *reaper.Reaper, native bool) *Se
 
 // Serve answers one call and returns when it is over.
 func (s *Server) Serve(control *yamux.Stream, request *pb.Exec) {
+	s.count(1)
+	defer s.count(-1)
 	defer control.Close()
 	if err := s.serve(control, request); err != nil {
 		slog.Debug("exec: the call ended early", "id", request.Id, "error", err)
+	}
+}
+
+// Finished returns a channel that is closed once no call is being served: every end has been reported.
+func (s *Server) Finished() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls == 0 {
+		finished := make(chan struct{})
+		close(finished)
+		return finished
+	}
+	if s.finished == nil {
+		s.finished = make(chan struct{})
+	}
+	return s.finished
+}
+
+func (s *Server) count(change int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls += change
+	if s.calls == 0 && s.finished != nil {
+		close(s.finished)
+		s.finished = nil
 	}
 }
 

@@ -16,9 +16,10 @@ import (
 // killWait is how long processes may take to die of SIGKILL: longer only if a device hangs.
 const killWait = 2 * time.Second
 
-// StopProcesses ends every process but this one: SIGTERM, and SIGKILL to what is left after grace. PID 1 reaches
-// all there are; in native mode it is those this agent started.
+// StopProcesses ends every process but this one: SIGTERM, and SIGKILL to what is left after grace. For an agent
+// that is not PID 1 it ends those that the agent started and their descendants.
 func StopProcesses(children *reaper.Reaper, grace time.Duration) {
+	children.Seal()
 	idle := children.Idle()
 	if grace > 0 {
 		signalAll(children, unix.SIGTERM)
@@ -33,11 +34,14 @@ func StopProcesses(children *reaper.Reaper, grace time.Duration) {
 }
 
 func signalAll(children *reaper.Reaper, signal unix.Signal) {
-	if os.Getpid() == 1 {
-		_ = unix.Kill(-1, signal) // ESRCH: there is nobody else
+	if os.Getpid() != 1 {
+		// kill(-1) would reach the whole host. A group is signalled as one, whoever is forking in it; the rest are
+		// those that left their group or outlived its leader.
+		children.SignalGroups(signal)
+		signalDescendants(signal)
 		return
 	}
-	children.SignalGroups(signal)
+	_ = unix.Kill(-1, signal) // ESRCH: there is nobody else
 }
 
 func within(done <-chan struct{}, limit time.Duration) bool {

@@ -5,6 +5,7 @@
 package reaper
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -54,7 +55,11 @@ type Reaper struct {
 	processes map[int]*Process
 	forks     uint64 // counts Start: tells "no children" from "no children when I looked"
 	idle      bool   // there are no children at all, running or dead
+	sealed    bool   // nothing is to be started any more
 }
+
+// ErrSealed is returned by Start after Seal.
+var ErrSealed = errors.New("the machine is shutting down")
 
 // New returns a Reaper that reaps from now on.
 func New() *Reaper {
@@ -69,6 +74,9 @@ func New() *Reaper {
 func (r *Reaper) Start(fork func() (int, error)) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.sealed {
+		return nil, ErrSealed
+	}
 	pid, err := fork()
 	if err != nil {
 		return nil, err
@@ -82,6 +90,13 @@ func (r *Reaper) Start(fork func() (int, error)) (*Process, error) {
 	r.idle = false
 	r.changed.Broadcast()
 	return process, nil
+}
+
+// Seal makes every later Start fail. When it returns, whatever was started can be signalled.
+func (r *Reaper) Seal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sealed = true
 }
 
 // SignalGroups signals the process group of every process started and not yet reaped.

@@ -146,6 +146,11 @@ func (a *agent) shutdown(stream *yamux.Stream, grace time.Duration) {
 
 func (a *agent) stop(grace time.Duration) {
 	power.StopProcesses(a.children, grace)
+	// The host hears how they ended, unless it does not listen.
+	select {
+	case <-a.execs.Finished():
+	case <-time.After(flushLimit):
+	}
 	select {
 	case <-a.booted:
 	default:
@@ -172,7 +177,7 @@ func newEventWriter(stream *yamux.Stream) *eventWriter {
 		defer close(w.done)
 		for event := range w.queue {
 			if err := channel.WriteFrame(stream, event); err != nil {
-				slog.Warn("boot: report", "error", err)
+				slog.Debug("boot: report", "error", err)
 			}
 		}
 	}()

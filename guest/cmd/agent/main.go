@@ -10,7 +10,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strconv"
@@ -92,9 +91,7 @@ func native(fd string) error {
 		return fmt.Errorf("native: %w", err)
 	}
 	agent := newAgent(session, reaper.New(), true)
-	if err := agent.serve(); err != nil && err != io.EOF {
-		slog.Error("the channel is lost", "error", err)
-	}
+	slog.Debug("the channel has ended", "error", agent.serve())
 	power.StopProcesses(agent.children, 0)
 	return nil
 }
