@@ -58,16 +58,18 @@ export function parseReference(text: string): Reference {
   return new ImageReference(registry, repository, tag ?? (digest ? undefined : DEFAULT_TAG), digest);
 }
 
-/** The name a person would type: without `docker.io/`, `library/` and, unless given, nothing else left out. */
+/** The name a person would type: without `docker.io/` and `library/`, unless it would then mean something else. */
 export function familiarName(reference: Reference): string {
-  const text = reference.toString();
-  if (reference.registry !== DEFAULT_REGISTRY) return text;
-  const path = text.slice(DEFAULT_REGISTRY.length + 1);
-  const official = reference.repository.startsWith(OFFICIAL_PREFIX);
-  if (!official || reference.repository.indexOf("/", OFFICIAL_PREFIX.length) >= 0) return path;
-  const short = path.slice(OFFICIAL_PREFIX.length);
-  // `library/localhost` and the like must not turn into something that parses differently.
-  return IDENTIFIER.test(short) ? path : short;
+  const full = reference.toString();
+  if (reference.registry !== DEFAULT_REGISTRY) return full;
+  const path = full.slice(DEFAULT_REGISTRY.length + 1);
+  const short = path.startsWith(OFFICIAL_PREFIX) ? path.slice(OFFICIAL_PREFIX.length) : path;
+  return [short, path].find((text) => !IDENTIFIER.test(text) && isSameName(text, reference)) ?? full;
+}
+
+function isSameName(text: string, { registry, repository }: Reference): boolean {
+  const { registry: host, remainder } = splitRegistry(text);
+  return host === registry && splitRemainder(text, remainder).repository === repository;
 }
 
 /** The same image pinned to `digest`, without its tag. */

@@ -36,7 +36,10 @@ const PERMANENT: Readonly<Record<string, string>> = {
   ERR_SSL_PACKET_LENGTH_TOO_LONG:
     "The registry does not speak HTTPS, which all but loopback registries must.",
   UND_ERR_HEADERS_OVERFLOW: "What answers there is not a registry, or means harm.",
+  HTTPParserError: "What answers there is not a registry, or means harm.",
 };
+
+const NOT_A_REGISTRY: ReadonlySet<string> = new Set(["UND_ERR_HEADERS_OVERFLOW", "HTTPParserError"]);
 
 const MAX_HEADER_BYTES = 64 * 1024;
 /** What is read of a body nobody wants, so that its connection can serve the next request. */
@@ -96,9 +99,8 @@ export function discard(response: HttpResponse): void {
 export function transportFailure(error: unknown, url: URL): Error {
   const code = codeOf(error);
   const hint = PERMANENT[code];
-  const parse = code.startsWith("HPE_");
   const failure = new MicrovmError(
-    parse ? "REGISTRY_ERROR" : "REGISTRY_UNREACHABLE",
+    NOT_A_REGISTRY.has(code) ? "REGISTRY_ERROR" : "REGISTRY_UNREACHABLE",
     `${url.host}: ${describe(error, code)}`,
     {
       stage: "image",
@@ -107,7 +109,7 @@ export function transportFailure(error: unknown, url: URL): Error {
       evidence: { url: `${url.origin}${url.pathname}`, ...(code === "" ? {} : { errno: code }) },
     },
   );
-  return hint !== undefined || parse ? failure : new TransientFailure(failure);
+  return hint !== undefined ? failure : new TransientFailure(failure);
 }
 
 async function createAgent(tuning: RegistryTuning): Promise<Agent> {
@@ -138,7 +140,10 @@ function wrap(response: Dispatcher.ResponseData, url: URL): HttpResponse {
 function codeOf(error: unknown): string {
   // Several addresses were tried: the first failure speaks for all.
   if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0]);
-  return error instanceof Error && "code" in error ? String(error.code) : "";
+  if (!(error instanceof Error)) return "";
+  // Its codes are as many as there are ways not to speak HTTP.
+  if (error.name === "HTTPParserError") return error.name;
+  return "code" in error ? String(error.code) : "";
 }
 
 function describe(error: unknown, code: string): string {
@@ -161,6 +166,8 @@ function describe(error: unknown, code: string): string {
       return "no such host";
     case "UND_ERR_HEADERS_OVERFLOW":
       return "headers too long";
+    case "HTTPParserError":
+      return "what answers does not speak HTTP";
     default:
       return quoted(messageOf(error)).slice(1, -1);
   }
