@@ -36,7 +36,7 @@ func main() {
 
 	config := yamux.DefaultConfig()
 	config.EnableKeepAlive = false
-	config.MaxStreamWindowSize = 512 << 10
+	config.MaxStreamWindowSize = 1 << 20
 	start := yamux.Server
 	if os.Args[1] == "client" {
 		start = yamux.Client
@@ -67,6 +67,16 @@ func serve(session *yamux.Session, stream *yamux.Stream) {
 		hash := sha256.New()
 		_, _ = io.Copy(hash, stream)
 		_, _ = stream.Write(hash.Sum(nil))
+	case 'd': // discard, and answer with one byte at the end
+		_, _ = io.Copy(io.Discard, stream)
+		_, _ = stream.Write([]byte{0})
+	case 'z': // send zeros for as long as they are taken
+		zeros := make([]byte, 64<<10)
+		for {
+			if _, err := stream.Write(zeros); err != nil {
+				return
+			}
+		}
 	case 's': // send as many bytes as asked for, each the low byte of its offset
 		var size uint64
 		if err := binary.Read(stream, binary.BigEndian, &size); err != nil {
