@@ -30,13 +30,18 @@ ${table(execOptionsSchema.shape)}
 `;
 }
 
-function table(shape: Readonly<Record<string, z.ZodType>>, flagOf?: (name: string) => string | undefined): string {
+function table(
+  shape: Readonly<Record<string, z.ZodType>>,
+  flagOf?: (name: string) => string | undefined,
+): string {
   const rows = Object.entries(shape).map(([name, schema]) => {
     const cells = [`\`${name}\``, typeOf(schema), defaultOf(schema), schema.description ?? ""];
     if (flagOf) cells.splice(1, 0, flagOf(name) ? `\`${flagOf(name)}\`` : "");
     return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   });
-  const headings = flagOf ? ["Option", "Flag", "Type", "Default", "Meaning"] : ["Option", "Type", "Default", "Meaning"];
+  const headings = flagOf
+    ? ["Option", "Flag", "Type", "Default", "Meaning"]
+    : ["Option", "Type", "Default", "Meaning"];
   return [`| ${headings.join(" | ")} |`, `|${" --- |".repeat(headings.length)}`, ...rows].join("\n");
 }
 
@@ -69,7 +74,9 @@ function text(schema: JsonSchema): string {
   }
   if (schema.type === "integer") {
     const bounded = schema.maximum !== undefined && schema.maximum < Number.MAX_SAFE_INTEGER;
-    return bounded ? `whole number, ${schema.minimum} to ${schema.maximum}` : `whole number, from ${schema.minimum}`;
+    return bounded
+      ? `whole number, ${schema.minimum} to ${schema.maximum}`
+      : `whole number, from ${schema.minimum}`;
   }
   return schema.type ?? "object";
 }

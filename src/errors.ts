@@ -116,6 +116,7 @@ export function isErrno(error: unknown, code: string): boolean {
 export function toMicrovmError(error: unknown, stage: Stage, signal?: AbortSignal): MicrovmError {
   if (error instanceof MicrovmError) return error;
   if (signal?.aborted) {
+    if (signal.reason instanceof MicrovmError) return signal.reason;
     const timedOut = signal.reason instanceof DOMException && signal.reason.name === "TimeoutError";
     return new MicrovmError(timedOut ? "TIMEOUT" : "ABORTED", timedOut ? "timed out" : "aborted", {
       stage,

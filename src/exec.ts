@@ -8,20 +8,39 @@ import { signalName, signalNumber } from "./internal/signals.ts";
 const text = z.string().refine((value) => !value.includes("\0"), "must not contain NUL");
 
 export const execOptionsSchema = z.strictObject({
-  env: z.record(text.regex(/^[^=]+$/), text).default({}).describe("On top of the VM's own environment"),
+  env: z
+    .record(text.regex(/^[^=]+$/), text)
+    .default({})
+    .describe("On top of the VM's own environment"),
   cwd: text.startsWith("/").optional().describe("Default: the workload's"),
   user: text.min(1).optional().describe("`name|uid[:group|gid]`; default the workload's"),
   tty: z
-    .union([z.boolean(), z.strictObject({ rows: z.int().min(0).max(65_535), columns: z.int().min(0).max(65_535) })])
+    .union([
+      z.boolean(),
+      z.strictObject({ rows: z.int().min(0).max(65_535), columns: z.int().min(0).max(65_535) }),
+    ])
     .default(false)
     .describe("Give it a terminal; stdout then carries both outputs"),
   stdin: z.boolean().default(false).describe("Open `stdin` for writing; else it reads /dev/null"),
-  input: z.union([text, z.instanceof(Uint8Array)]).optional().describe("Written to its standard input, then closed"),
-  buffer: z.boolean().default(true).describe("Collect the output for the result; `false` leaves it to be read"),
-  maxBuffer: z.int().min(0).default(16 * 2 ** 20).describe("Bytes collected per stream; what comes after is dropped"),
+  input: z
+    .union([text, z.instanceof(Uint8Array)])
+    .optional()
+    .describe("Written to its standard input, then closed"),
+  buffer: z
+    .boolean()
+    .default(true)
+    .describe("Collect the output for the result; `false` leaves it to be read"),
+  maxBuffer: z
+    .int()
+    .min(0)
+    .default(16 * 2 ** 20)
+    .describe("Bytes collected per stream; what comes after is dropped"),
   reject: z.boolean().default(true).describe("Throw when it ends with another code than 0"),
   timeoutMs: z.int().min(1).optional().describe("Kill it after this many milliseconds"),
-  signal: z.custom<AbortSignal>((value) => value instanceof AbortSignal).optional().describe("Kills it when aborted"),
+  signal: z
+    .custom<AbortSignal>((value) => value instanceof AbortSignal)
+    .optional()
+    .describe("Kills it when aborted"),
 });
 
 /** What `vm.exec` takes besides the command. */
@@ -89,7 +108,8 @@ export class ExecProcess implements PromiseLike<ExecResult> {
   /** Sends a signal to its process group. */
   kill(signal: string | number = "SIGTERM"): void {
     const number = signalNumber(signal);
-    if (number === undefined) throw new MicrovmError("INVALID_OPTION", `no such signal: ${signal}`, { stage: "exec" });
+    if (number === undefined)
+      throw new MicrovmError("INVALID_OPTION", `no such signal: ${signal}`, { stage: "exec" });
     this.#exec.kill(number);
   }
 
@@ -130,7 +150,9 @@ export class ExecProcess implements PromiseLike<ExecResult> {
         truncated: stdout.truncated || stderr.truncated,
       };
       if (timedOut) {
-        throw new MicrovmError("TIMEOUT", `${command}: killed after ${options.timeoutMs} ms`, { stage: "exec" });
+        throw new MicrovmError("TIMEOUT", `${command}: killed after ${options.timeoutMs} ms`, {
+          stage: "exec",
+        });
       }
       if (options.reject && result.exitCode !== 0) throw new ExecError(command, result);
       return result;

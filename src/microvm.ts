@@ -3,7 +3,17 @@ import { PassThrough } from "node:stream";
 import { MicrovmError, toMicrovmError } from "./errors.ts";
 import { type Host, openHost } from "./host.ts";
 import { type Backend, selectBackend } from "./hypervisor/index.ts";
-import { localHandle, Machine, type MachineSpec, machineSpec, openHandle, type OutputSink, recordOf, removeFiles, Timeline } from "./machine/index.ts";
+import {
+  localHandle,
+  Machine,
+  type MachineSpec,
+  machineSpec,
+  type OutputSink,
+  openHandle,
+  recordOf,
+  removeFiles,
+  Timeline,
+} from "./machine/index.ts";
 import { startMonitor } from "./monitor/index.ts";
 import { parseRunOptions, type ResolvedRunOptions, type RunOptions } from "./options.ts";
 import { locateRuntime } from "./runtime/index.ts";
@@ -94,7 +104,12 @@ export async function getVm(nameOrId: string): Promise<VM> {
 }
 
 async function openVm(record: VmRecord, host: Host): Promise<VM> {
-  return new VM({ record, registry: host.registry, machine: await openHandle(record, host.registry), owned: false });
+  return new VM({
+    record,
+    registry: host.registry,
+    machine: await openHandle(record, host.registry),
+    owned: false,
+  });
 }
 
 /** Removes what a killed owner of a `remove` VM could not. */
@@ -107,17 +122,25 @@ async function sweep(info: VmInfo, host: Host): Promise<boolean> {
 
 async function preflight(settings: ResolvedRunOptions, host: Host): Promise<Backend> {
   if (settings.detach && settings.network !== "none") {
-    throw new MicrovmError("INVALID_OPTION", "network: a provider object cannot be handed to another process", {
-      stage: "options",
-      hint: "Run the VM attached.",
-    });
+    throw new MicrovmError(
+      "INVALID_OPTION",
+      "network: a provider object cannot be handed to another process",
+      {
+        stage: "options",
+        hint: "Run the VM attached.",
+      },
+    );
   }
   if (typeof settings.backend !== "string") {
     if (!settings.detach) return settings.backend;
-    throw new MicrovmError("INVALID_OPTION", "backend: a backend object cannot be handed to another process", {
-      stage: "options",
-      hint: "Name the backend, or run the VM attached.",
-    });
+    throw new MicrovmError(
+      "INVALID_OPTION",
+      "backend: a backend object cannot be handed to another process",
+      {
+        stage: "options",
+        hint: "Name the backend, or run the VM attached.",
+      },
+    );
   }
   const { backend, acceleration, warning } = await selectBackend(settings.backend, {
     cacheDir: host.dirs.cache,

@@ -24,7 +24,15 @@ describe("run options", () => {
     const { network, pull, remove, detach, readOnly, tty, stdin } = parseRunOptions({});
     assert.deepEqual(
       { network, pull, remove, detach, readOnly, tty, stdin },
-      { network: "none", pull: "missing", remove: false, detach: false, readOnly: false, tty: false, stdin: false },
+      {
+        network: "none",
+        pull: "missing",
+        remove: false,
+        detach: false,
+        readOnly: false,
+        tty: false,
+        stdin: false,
+      },
     );
   });
 
@@ -55,7 +63,14 @@ describe("the flags of `microvm run`", () => {
   });
 
   it("become options that the schema takes", () => {
-    const flags = { env: ["A=1", "B"], label: ["k=v", "bare"], entrypoint: "", tmpfs: ["/x"], memory: 256, tty: true };
+    const flags = {
+      env: ["A=1", "B"],
+      label: ["k=v", "bare"],
+      entrypoint: "",
+      tmpfs: ["/x"],
+      memory: 256,
+      tty: true,
+    };
     const options = runOptionsOf(flags, ["cmd", "-x"]);
     assert.deepEqual(options.labels, { k: "v", bare: "" });
     assert.deepEqual(options.entrypoint, []);
@@ -74,7 +89,10 @@ describe("the flags of `microvm run`", () => {
 
   it("take variables from this process when they have no value", () => {
     process.env["OPTIONS_TEST"] = "here";
-    assert.deepEqual(envOf(["OPTIONS_TEST", "A=", "A=2", "OPTIONS_TEST_ABSENT"]), { OPTIONS_TEST: "here", A: "2" });
+    assert.deepEqual(envOf(["OPTIONS_TEST", "A=", "A=2", "OPTIONS_TEST_ABSENT"]), {
+      OPTIONS_TEST: "here",
+      A: "2",
+    });
   });
 });
 

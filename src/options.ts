@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from "zod";
 import { MicrovmError } from "./errors.ts";
-import { signalNumber } from "./internal/signals.ts";
-import type { NetworkProvider } from "./net/index.ts";
 import type { RunEvent } from "./events.ts";
 import type { Backend } from "./hypervisor/index.ts";
+import { signalNumber } from "./internal/signals.ts";
+import type { NetworkProvider } from "./net/index.ts";
 import type { VM } from "./vm.ts";
 
 const text = z.string().refine((value) => !value.includes("\0"), "must not contain NUL");
@@ -14,7 +14,10 @@ const callable = <T>() => z.custom<T>((value) => typeof value === "function", "m
 /** A name of a VM: what a hostname label or a container name may be. */
 export const vmName = z
   .string()
-  .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/, "must start with a letter or digit and hold only [a-zA-Z0-9_.-], 63 at most");
+  .regex(
+    /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/,
+    "must start with a letter or digit and hold only [a-zA-Z0-9_.-], 63 at most",
+  );
 
 /** The one schema of what `run` takes. The command line's flags and docs/OPTIONS.md are checked against it. */
 export const runOptionsSchema = z.strictObject({
@@ -23,12 +26,18 @@ export const runOptionsSchema = z.strictObject({
     .union([z.array(text).max(4096), z.null()])
     .optional()
     .describe("Replaces the image's Cmd; `null` starts nothing: the VM then lives until it is stopped"),
-  entrypoint: z.array(text).max(4096).optional().describe("Replaces the image's Entrypoint, and drops its Cmd"),
+  entrypoint: z
+    .array(text)
+    .max(4096)
+    .optional()
+    .describe("Replaces the image's Entrypoint, and drops its Cmd"),
   env: z
     .record(text.regex(/^[^=]+$/, "must be a variable name"), text)
     .optional()
     .describe("Environment of the workload and of every exec, on top of the image's"),
-  workdir: absolutePath.optional().describe("Working directory, made if missing; default the image's WorkingDir"),
+  workdir: absolutePath
+    .optional()
+    .describe("Working directory, made if missing; default the image's WorkingDir"),
   user: text.min(1).max(512).optional().describe("`name|uid[:group|gid]`; default the image's User"),
   hostname: z
     .string()
@@ -54,21 +63,29 @@ export const runOptionsSchema = z.strictObject({
     .default([])
     .describe("File systems in memory, each `PATH[:OPTIONS]`"),
   tty: z
-    .union([z.boolean(), z.strictObject({ rows: z.int().min(0).max(65_535), columns: z.int().min(0).max(65_535) })])
+    .union([
+      z.boolean(),
+      z.strictObject({ rows: z.int().min(0).max(65_535), columns: z.int().min(0).max(65_535) }),
+    ])
     .default(false)
     .describe("Give the workload a terminal, with this size if one is named"),
   stdin: z.boolean().default(false).describe("Keep the workload's standard input open"),
   stdio: z
     .enum(["ignore", "inherit", "pipe"])
     .default("ignore")
-    .describe("Output of the workload besides the log: nowhere, this process's own, or `vm.stdout`/`vm.stderr`"),
+    .describe(
+      "Output of the workload besides the log: nowhere, this process's own, or `vm.stdout`/`vm.stderr`",
+    ),
   pull: z.enum(["missing", "always", "never"]).default("missing").describe("When to ask the registry"),
   platform: z
     .string()
     .regex(/^linux\/[a-z0-9_]+(\/[a-z0-9]+)?$/, "must be linux/ARCH[/VARIANT]")
     .optional()
     .describe("Platform of the image; default the host's"),
-  labels: z.record(z.string().min(1).max(256), z.string().max(4096)).default({}).describe("Labels, kept with the VM"),
+  labels: z
+    .record(z.string().min(1).max(256), z.string().max(4096))
+    .default({})
+    .describe("Labels, kept with the VM"),
   stopSignal: z
     .union([z.string(), z.int().min(1).max(64)])
     .refine((value) => signalNumber(value) !== undefined, "must be a Linux signal")
@@ -96,14 +113,20 @@ export const runOptionsSchema = z.strictObject({
   backend: z
     .union([
       z.string().min(1),
-      z.custom<Backend>((value) => typeof value === "object" && value !== null && "start" in value, "must be a backend"),
+      z.custom<Backend>(
+        (value) => typeof value === "object" && value !== null && "start" in value,
+        "must be a backend",
+      ),
     ])
     .default("auto")
     .describe("The hypervisor: `auto`, a name that `microvm doctor` lists, or a backend object"),
   network: z
     .union([
       z.literal("none"),
-      z.custom<NetworkProvider>((value) => typeof value === "object" && value !== null && "start" in value, "must be `none` or a provider"),
+      z.custom<NetworkProvider>(
+        (value) => typeof value === "object" && value !== null && "start" in value,
+        "must be `none` or a provider",
+      ),
     ])
     .default("none")
     .describe("The network: `none` gives the VM no NIC at all"),
@@ -112,7 +135,9 @@ export const runOptionsSchema = z.strictObject({
     .default([])
     .describe("Called in order once the VM is up; the first that throws stops the VM"),
   onEvent: callable<(event: RunEvent) => void>().optional().describe("Progress of the pull and of the boot"),
-  signal: z.custom<AbortSignal>((value) => value instanceof AbortSignal, "must be an AbortSignal").optional()
+  signal: z
+    .custom<AbortSignal>((value) => value instanceof AbortSignal, "must be an AbortSignal")
+    .optional()
     .describe("Aborts the start; a VM that is up is not touched by it"),
 });
 

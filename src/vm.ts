@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Readable, Writable } from "node:stream";
 import { MicrovmError, toMicrovmError } from "./errors.ts";
-import { ExecProcess, type ExecOptions, execOptionsSchema, execSpecOf } from "./exec.ts";
+import { type ExecOptions, ExecProcess, execOptionsSchema, execSpecOf } from "./exec.ts";
 import { signalNumber } from "./internal/signals.ts";
 import type { MachineHandle } from "./machine/index.ts";
 import { type OutputRecord, readOutputLog, removeFiles } from "./machine/index.ts";

@@ -27,7 +27,9 @@ export async function runCli(argv: readonly string[]): Promise<void> {
     await buildProgram().parseAsync([...argv]);
   } catch (error) {
     // Commander has printed what it had to say: help, the version, or the usage error.
-    process.exit(error instanceof CommanderError ? (error.exitCode === 0 ? 0 : EXIT_FAILURE) : reportError(error));
+    process.exit(
+      error instanceof CommanderError ? (error.exitCode === 0 ? 0 : EXIT_FAILURE) : reportError(error),
+    );
   }
   process.exit();
 }

@@ -20,7 +20,11 @@ export function showProgress(options: { readonly quiet: boolean }): {
   return {
     onEvent(event) {
       if (event.type === "pull") screen.pull(event.event);
-      else if (event.type === "runtime" && event.event.type === "fetching" && event.event.receivedBytes === 0) {
+      else if (
+        event.type === "runtime" &&
+        event.event.type === "fetching" &&
+        event.event.receivedBytes === 0
+      ) {
         screen.note(`Fetching ${event.event.library} (once)`);
       } else if (event.type === "backend" && event.warning) screen.note(`microvm: ${event.warning}`);
     },
@@ -42,8 +46,10 @@ function lines(): Screen {
     pull(event) {
       if (event.type === "resolving") reference = event.reference;
       if (event.type === "resolved") note(`Pulling ${event.reference}: ${event.layers.length} layers`);
-      if (event.type === "layer" && event.status === "retrying") note(`${short(event.digest)}: ${event.reason ?? "retrying"}`);
-      if (event.type === "layer" && event.status === "verified") note(`${short(event.digest)}: ${formatBytes(event.total)}`);
+      if (event.type === "layer" && event.status === "retrying")
+        note(`${short(event.digest)}: ${event.reason ?? "retrying"}`);
+      if (event.type === "layer" && event.status === "verified")
+        note(`${short(event.digest)}: ${formatBytes(event.total)}`);
       if (event.type === "done" && !event.fromStore) note(`Pulled ${reference} ${event.digest}`);
     },
     end() {},

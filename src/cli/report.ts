@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { messageOf, MicrovmError } from "../errors.ts";
+import { MicrovmError, messageOf } from "../errors.ts";
 
 /** Our own failure, as Docker's: apart from what a workload is likely to say. */
 export const EXIT_FAILURE = 125;

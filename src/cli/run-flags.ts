@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { messageOf, MicrovmError } from "../errors.ts";
+import { MicrovmError, messageOf } from "../errors.ts";
 import { parseBytes, parseDuration } from "../internal/units.ts";
 import type { RunOptions } from "../options.ts";
 
@@ -45,7 +45,13 @@ export const RUN_FLAGS: readonly RunFlag[] = [
 ]; // biome-ignore format: a table
 
 /** Options that make sense in a program only. */
-export const LIBRARY_ONLY: readonly (keyof RunOptions)[] = ["command", "stdio", "postBoot", "onEvent", "signal"];
+export const LIBRARY_ONLY: readonly (keyof RunOptions)[] = [
+  "command",
+  "stdio",
+  "postBoot",
+  "onEvent",
+  "signal",
+];
 
 /** Adds the flags to a command. */
 export function addRunFlags(command: Command): void {
@@ -71,7 +77,8 @@ export function runOptionsOf(flags: Flags, command: readonly string[]): RunOptio
   const entries = [...files.flatMap(readEnvFile), ...((flags["env"] as string[] | undefined) ?? [])];
   if (entries.length > 0) options["env"] = envOf(entries);
   if (options["labels"]) options["labels"] = pairs(options["labels"] as string[]);
-  if (typeof options["entrypoint"] === "string") options["entrypoint"] = options["entrypoint"] ? [options["entrypoint"]] : [];
+  if (typeof options["entrypoint"] === "string")
+    options["entrypoint"] = options["entrypoint"] ? [options["entrypoint"]] : [];
   if (command.length > 0) options["command"] = [...command];
   return options as RunOptions;
 }

@@ -32,7 +32,11 @@ export function userDirs(env: Env = process.env): Dirs {
   return {
     cache: under("MICROVM_CACHE_DIR", "XDG_CACHE_HOME", join(home, ".cache", "microvm")),
     data: under("MICROVM_DATA_DIR", "XDG_DATA_HOME", join(home, ".local", "share", "microvm")),
-    runtime: under("MICROVM_RUNTIME_DIR", "XDG_RUNTIME_DIR", join(tmpdir(), `microvm-${process.getuid?.() ?? 0}`)),
+    runtime: under(
+      "MICROVM_RUNTIME_DIR",
+      "XDG_RUNTIME_DIR",
+      join(tmpdir(), `microvm-${process.getuid?.() ?? 0}`),
+    ),
   };
 }
 

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-const BYTES: Readonly<Record<string, number>> = { "": 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+const BYTES: Readonly<Record<string, number>> = {
+  "": 1,
+  b: 1,
+  k: 2 ** 10,
+  m: 2 ** 20,
+  g: 2 ** 30,
+  t: 2 ** 40,
+};
 const MILLIS: Readonly<Record<string, number>> = { ms: 1, "": 1000, s: 1000, m: 60_000, h: 3_600_000 };
 
 /** Bytes of `512m`, `20G`, `1.5GiB` or a plain number of bytes (powers of 1024, as Docker); undefined if it is none. */

@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from "node:path";
-import { type BootConfig, type Channel, connectAgent } from "../agent/index.ts";
+import type { BootConfig, Channel } from "../agent/index.ts";
 import { MicrovmError, toMicrovmError } from "../errors.ts";
 import type { Backend, Vmm, VmmConfig, VmmExit } from "../hypervisor/index.ts";
 import type { NetworkAttachment } from "../net/index.ts";
-import { ConsoleLog } from "./console.ts";
+import type { ConsoleLog } from "./console.ts";
 import type { WritableDisk } from "./disk.ts";
 import type { MachineSpec } from "./spec.ts";
 import type { Timeline } from "./timeline.ts";
-
-/** A guest that is up. */
-export interface BootedGuest {
-  readonly vmm: Vmm;
-  readonly console: ConsoleLog;
-  readonly channel: Channel;
-}
 
 /** What was made ready for the guest before it starts. */
 export interface GuestParts {
@@ -26,31 +19,40 @@ export interface GuestParts {
 /** Where the writable layer of a machine is. */
 export const writableDiskOf = (spec: Pick<MachineSpec, "dir">): string => join(spec.dir, "upper.img");
 
-/**
- * Starts the VMM and races three things: the agent says ready, the VMM ends, time runs out. Whoever loses leaves
- * its evidence in the error: the stage that was reached, the end of the console, what the VMM said.
- */
-export async function bootGuest(
+/** Starts the VMM of a machine, and wires its network. */
+export async function spawnVmm(
   spec: MachineSpec,
   backend: Backend,
   parts: GuestParts,
-  timeline: Timeline,
-  signal: AbortSignal | undefined,
-): Promise<BootedGuest> {
-  const { network } = parts;
-  const vmm = await timeline.measure("spawn", () => backend.start(vmmConfig(spec, parts), signal));
-  const console = new ConsoleLog(spec.dir, vmm.console);
-  if (vmm.nic) network?.connect(vmm.nic);
+  signal: AbortSignal,
+): Promise<Vmm> {
+  const vmm = await backend.start(vmmConfig(spec, parts), signal);
+  if (vmm.nic) parts.network?.connect(vmm.nic);
+  return vmm;
+}
 
+/**
+ * Races three things: the agent says ready, the VMM ends, time runs out. Whoever loses leaves its evidence in the
+ * error: the stage that was reached, the end of the console, what the VMM said.
+ */
+export async function bootGuest(
+  spec: MachineSpec,
+  { vmm, console }: { readonly vmm: Vmm; readonly console: ConsoleLog },
+  parts: GuestParts,
+  timeline: Timeline,
+  signal: AbortSignal,
+): Promise<Channel> {
   const race = new AbortController();
   const deadline = setTimeout(() => race.abort(BOOT_TIMEOUT), spec.bootTimeoutMs);
-  const abort = () => race.abort(signal?.reason);
-  signal?.addEventListener("abort", abort, { once: true });
+  const abort = () => race.abort(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
   let stage = "kernel";
   let opened: Channel | undefined;
   try {
-    signal?.throwIfAborted();
     const spawned = performance.now();
+    // Loaded while the kernel boots, not before.
+    const { connectAgent } = await import("../agent/index.ts");
+    signal.throwIfAborted();
     const channel = await orExit(vmm, connectAgent(vmm.agent, { signal: race.signal }));
     opened = channel;
     const connected = performance.now();
@@ -67,7 +69,7 @@ export async function bootGuest(
     });
     await orExit(vmm, ready);
     timeline.add("boot", connected, performance.now());
-    return { vmm, console, channel };
+    return channel;
   } catch (error) {
     opened?.close();
     vmm.kill();
@@ -76,7 +78,7 @@ export async function bootGuest(
     throw bootFailure(error, { stage, exit, console: console.tail(), race: race.signal, spec });
   } finally {
     clearTimeout(deadline);
-    signal?.removeEventListener("abort", abort);
+    signal.removeEventListener("abort", abort);
   }
 }
 
@@ -149,7 +151,14 @@ function vmmConfig(spec: MachineSpec, { network, disk }: GuestParts): VmmConfig 
     disks: [
       { path: spec.image.diskPath, format: "vmdk", readOnly: true },
       ...(disk
-        ? [{ path: writableDiskOf(spec), format: "raw" as const, readOnly: false, ephemeral: spec.autoRemove }]
+        ? [
+            {
+              path: writableDiskOf(spec),
+              format: "raw" as const,
+              readOnly: false,
+              ephemeral: spec.autoRemove,
+            },
+          ]
         : []),
     ],
     nic: network && { mac: network.mac, mtu: network.guest.mtu },

@@ -62,7 +62,13 @@ export function machineSpec(options: ResolvedRunOptions, parts: MachineParts): M
 /** `PATH[:OPTIONS]`, with Docker's default options under them. */
 function parseTmpfs(text: string): TmpfsSpec {
   const colon = text.indexOf(":");
-  const own = colon < 0 ? [] : text.slice(colon + 1).split(",").filter(Boolean);
+  const own =
+    colon < 0
+      ? []
+      : text
+          .slice(colon + 1)
+          .split(",")
+          .filter(Boolean);
   // "exec" answers "noexec" and so on: a default that is contradicted goes.
   const defaults = TMPFS_DEFAULTS.filter((option) => !own.includes(option.slice(2)) && !own.includes(option));
   return { target: colon < 0 ? text : text.slice(0, colon), options: [...defaults, ...own] };
@@ -70,7 +76,8 @@ function parseTmpfs(text: string): TmpfsSpec {
 
 /** The agent's initramfs, built with the package. `MICROVM_INITRAMFS` names another, for work on the agent itself. */
 function initramfs(): string {
-  const path = process.env["MICROVM_INITRAMFS"] ?? packageFile(`build/guest/linux-${hostArch()}/initramfs.cpio`);
+  const path =
+    process.env["MICROVM_INITRAMFS"] ?? packageFile(`build/guest/linux-${hostArch()}/initramfs.cpio`);
   if (existsSync(path)) return path;
   throw new MicrovmError("MISSING_DEPENDENCY", `${path}: the guest agent is not there`, {
     stage: "config",

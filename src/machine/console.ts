@@ -2,6 +2,7 @@
 import { createWriteStream, renameSync, type WriteStream } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { stripVTControlCharacters } from "node:util";
 
 const FILE_LIMIT = 1 << 20;
 const TAIL_LIMIT = 4096;
@@ -30,9 +31,7 @@ export class ConsoleLog {
 
   /** The last lines, without control characters: printable anywhere. */
   tail(): string {
-    return this.#tail
-      .toString("utf8")
-      .replace(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, "")
+    return stripVTControlCharacters(this.#tail.toString("utf8"))
       .replace(/[^\P{C}\n\t]/gu, "")
       .trim();
   }

@@ -2,6 +2,7 @@
 import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { zstdDecompressSync } from "node:zlib";
 import { MicrovmError, messageOf } from "../errors.ts";
+import { packageFile } from "../internal/package.ts";
 
 /** What a machine has to know about its writable disk. */
 export interface WritableDisk {
@@ -56,7 +57,7 @@ export async function createWritableDisk(path: string, sizeBytes: number): Promi
 
 // Synchronous on purpose: two dozen small writes to the page cache are done sooner than they are queued.
 function readTemplate(file: string): Buffer {
-  const compressed = readFileSync(new URL(`../../assets/${file}`, import.meta.url));
+  const compressed = readFileSync(packageFile(`assets/${file}`));
   const template = zstdDecompressSync(compressed, { maxOutputLength: largestTemplate });
   if (template.toString("latin1", 0, magic.length) !== magic) throw new Error(`${file}: not a template`);
   return template;

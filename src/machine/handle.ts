@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { connectMachine, type Exec, type ExecSpec, type MachineClient, type MachineEnd } from "../agent/index.ts";
+import type { Exec, ExecSpec, MachineClient, MachineEnd } from "../agent/index.ts";
 import { MicrovmError } from "../errors.ts";
 import type { VmRecord, VmRegistry } from "../state/index.ts";
 import type { Machine } from "./machine.ts";
@@ -54,6 +54,7 @@ export async function openHandle(
   registry: VmRegistry,
   options: { signal?: AbortSignal | undefined } = {},
 ): Promise<MachineHandle> {
+  const { connectMachine } = await import("../agent/index.ts");
   let client: MachineClient | undefined;
   try {
     client = await connectMachine(record.socketPath, options);

@@ -4,16 +4,16 @@ import { MicrovmError, messageOf } from "../errors.ts";
 import type { Backend, Vmm, VmmExit } from "../hypervisor/index.ts";
 import type { NetworkProvider } from "../net/index.ts";
 import type { VmRegistry } from "../state/index.ts";
-import { type ApiServer, serveApi } from "./api.ts";
-import { bootGuest, writableDiskOf } from "./boot.ts";
-import type { ConsoleLog } from "./console.ts";
+import type { ApiServer } from "./api.ts";
+import { bootGuest, spawnVmm, writableDiskOf } from "./boot.ts";
+import { ConsoleLog } from "./console.ts";
 import { createWritableDisk } from "./disk.ts";
 import { joinWorkload } from "./join.ts";
 import { Output, type OutputSink } from "./output.ts";
 import { OutputLog } from "./output-log.ts";
 import { recordOf } from "./record.ts";
 import { removeFiles } from "./remove.ts";
-import type { MachineSpec, ProcessSpec } from "./spec.ts";
+import type { MachineSpec } from "./spec.ts";
 import { Timeline } from "./timeline.ts";
 import { mergeEnv } from "./workload.ts";
 
@@ -59,6 +59,9 @@ export class Machine {
   #channel: Channel | undefined;
   #workload: Exec | undefined;
   #stopped: Promise<void> | undefined;
+  /** Aborted by whoever stops the machine before it is up. */
+  readonly #starting = new AbortController();
+  #started = false;
   #recorded = false;
   #killed: MachineEnd | undefined;
   #failure: string | undefined;
@@ -97,7 +100,7 @@ export class Machine {
 
   /** Starts another process inside. What `spec` leaves empty, image and options fill in; `env` is put on top of theirs. */
   exec(spec: ExecSpec, signal?: AbortSignal): Exec {
-    if (!this.#channel || this.#stopped) throw notRunning(this.spec.name);
+    if (!this.#channel || !this.#started || this.#stopped) throw notRunning(this.spec.name);
     return this.#channel.exec(
       {
         ...spec,
@@ -118,6 +121,10 @@ export class Machine {
 
   /** Signals the workload. SIGKILL ends the machine, even one whose guest no longer answers. */
   kill(signal: number): void {
+    if (!this.#started) {
+      this.#cancel();
+      return;
+    }
     this.#workload?.kill(signal);
     if (signal !== SIGKILL) return;
     const end = { code: 128 + SIGKILL };
@@ -129,7 +136,10 @@ export class Machine {
 
   /** Stops the workload (its stop signal, then SIGKILL), the guest, the VMM. Settles when all has ended. */
   async stop(timeoutMs: number = this.spec.stopTimeoutMs): Promise<void> {
-    if (this.#workload) {
+    if (!this.#started) {
+      this.#cancel();
+      await this.finished;
+    } else if (this.#workload) {
       this.#workload.kill(this.spec.stopSignal);
       const patience = setTimeout(() => this.kill(SIGKILL), timeoutMs);
       await this.finished;
@@ -149,34 +159,58 @@ export class Machine {
     };
   }
 
-  async #start({ backend, sink, signal }: MachineContext): Promise<void> {
+  async #start({ backend, sink, signal: outer }: MachineContext): Promise<void> {
     const { spec } = this;
     const timeline = this.#timeline;
-    const [log, api, network, disk] = await timeline.measure("prepare", () =>
+    const signal = outer ? AbortSignal.any([outer, this.#starting.signal]) : this.#starting.signal;
+    const [network, disk] = await timeline.measure("prepare", () =>
       Promise.all([
-        OutputLog.create(spec.dir),
-        serveApi(this),
-        this.#network?.start(signal ?? new AbortController().signal),
-        spec.diskSizeMiB > 0 ? createWritableDisk(writableDiskOf(spec), spec.diskSizeMiB * 2 ** 20) : undefined,
+        this.#network?.start(signal),
+        spec.diskSizeMiB > 0
+          ? createWritableDisk(writableDiskOf(spec), spec.diskSizeMiB * 2 ** 20)
+          : undefined,
       ]),
     );
-    this.#log = log;
-    this.#api = api;
-    this.#output = new Output(log);
-    if (sink) this.#output.attach(sink);
-    this.#registry.insert(recordOf(spec));
-    this.#recorded = true;
-    const guest = await bootGuest(spec, backend, { network, disk }, timeline, signal);
-    this.#vmm = guest.vmm;
-    this.#console = guest.console;
-    this.#channel = guest.channel;
-    if (spec.workload) await timeline.measure("workload", () => this.#startWorkload(guest.channel, spec.workload));
+    const parts = { network, disk };
+    const vmm = await timeline.measure("spawn", () => spawnVmm(spec, backend, parts, signal));
+    const console = new ConsoleLog(spec.dir, vmm.console);
+    this.#vmm = vmm;
+    this.#console = console;
+    // All that the guest does not wait for is done while its kernel boots.
+    const [opened, booted] = await Promise.allSettled([
+      this.#open(sink),
+      bootGuest(spec, { vmm, console }, parts, timeline, signal),
+    ]);
+    if (booted.status === "fulfilled") this.#channel = booted.value;
+    if (opened.status === "rejected") throw opened.reason;
+    if (booted.status === "rejected") throw booted.reason;
+    await timeline.measure("workload", () => this.#startWorkload(booted.value, signal));
+    signal.throwIfAborted();
+    this.#started = true;
     const { console: _, ...facts } = this.inspect();
     this.#registry.started(spec.id, Date.now(), { ...recordOf(spec).details, ...facts });
   }
 
-  async #startWorkload(channel: Channel, process: ProcessSpec | undefined): Promise<void> {
+  /** Makes the machine known: from here on other processes see it, and can stop it. */
+  async #open(sink: OutputSink | undefined): Promise<void> {
+    try {
+      const { serveApi } = await import("./api.ts");
+      this.#log = await OutputLog.create(this.spec.dir);
+      this.#output = new Output(this.#log);
+      if (sink) this.#output.attach(sink);
+      this.#api = await serveApi(this);
+      this.#registry.insert(recordOf(this.spec));
+      this.#recorded = true;
+    } catch (error) {
+      this.#vmm?.kill();
+      throw error;
+    }
+  }
+
+  async #startWorkload(channel: Channel, signal: AbortSignal): Promise<void> {
+    const process = this.spec.workload;
     if (!process) return;
+    signal.throwIfAborted();
     const workload = channel.exec({
       args: [...process.args],
       env: [...process.env],
@@ -195,7 +229,9 @@ export class Machine {
 
   /** From a started machine to its end: whichever comes first of workload, VMM, time. */
   #supervise(): void {
-    void this.#vmm?.exited.then((exit) => this.#shutdown(this.#killed ?? { code: 125, error: this.#lost(exit) }));
+    void this.#vmm?.exited.then((exit) =>
+      this.#shutdown(this.#killed ?? { code: 125, error: this.#lost(exit) }),
+    );
     // Without its channel a VM is of no use. Why it was lost, the end of the VMM tells best.
     void this.#channel?.closed.then((reason) => this.#fail(reason.message));
     const workload = this.#workload;
@@ -214,9 +250,17 @@ export class Machine {
       workload.stderr && this.#output?.pump("stderr", workload.stderr),
     ]);
     void Promise.all([workload.exit, output])
-      .then(([{ code, signal }]) => this.#shutdown({ code: timedOut ? TIMED_OUT : signal > 0 ? 128 + signal : code }))
+      .then(([{ code, signal }]) =>
+        this.#shutdown({ code: timedOut ? TIMED_OUT : signal > 0 ? 128 + signal : code }),
+      )
       .catch((error) => this.#fail(messageOf(error)))
       .finally(() => clearTimeout(timer));
+  }
+
+  #cancel(): void {
+    this.#starting.abort(
+      new MicrovmError("ABORTED", `${this.spec.name} was stopped while it started`, { stage: "boot" }),
+    );
   }
 
   #fail(message: string): void {
@@ -230,7 +274,10 @@ export class Machine {
       const console = this.#console?.tail().split("\n").at(-1);
       return `the VM ended by itself (${exit.reason})${console ? `: ${console.slice(0, 300)}` : ""}`;
     }
-    return `the VM was lost: ${said || this.#failure || exit.signal || `VMM exit code ${exit.code}`}`.slice(0, 400);
+    return `the VM was lost: ${said || this.#failure || exit.signal || `VMM exit code ${exit.code}`}`.slice(
+      0,
+      400,
+    );
   }
 
   /** Cuts the power. */
@@ -279,7 +326,9 @@ export class Machine {
 }
 
 const toRecord = (env: readonly string[]): Record<string, string> =>
-  Object.fromEntries(env.map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]));
+  Object.fromEntries(
+    env.map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
+  );
 
 function notRunning(name: string): MicrovmError {
   return new MicrovmError("VM_NOT_RUNNING", `${name} is not running`, { stage: "exec" });

@@ -22,7 +22,11 @@ describe("the output log", () => {
     const records = await Array.fromAsync(readOutputLog(dir));
     assert.deepEqual(
       records.map(({ stream, data }) => [stream, data.toString("latin1")]),
-      [["stdout", "a\n"], ["stderr", "\0\xff"], ["stdout", "b"]],
+      [
+        ["stdout", "a\n"],
+        ["stderr", "\0\xff"],
+        ["stdout", "b"],
+      ],
     );
   });
 
@@ -37,7 +41,10 @@ describe("the output log", () => {
     const size = statSync(join(dir, "output.log")).size + statSync(join(dir, "output.log.1")).size;
     assert.ok(size <= 33 << 20, `${size} bytes on disk`);
     const order = (await Array.fromAsync(readOutputLog(dir))).map(({ data }) => data.readUInt32BE());
-    assert.deepEqual(order, Array.from(order, (_, index) => 50 - order.length + index));
+    assert.deepEqual(
+      order,
+      Array.from(order, (_, index) => 50 - order.length + index),
+    );
     assert.ok(order.length >= 16);
   });
 

@@ -120,7 +120,10 @@ async function* readRecords(file: FileHandle, more: () => Promise<boolean>): Asy
       const length = bytesRead === HEADER_SIZE ? header.readUInt32BE(4) : 0;
       if (length > RECORD_LIMIT) return; // not a log of ours
       const data = Buffer.alloc(length);
-      if (bytesRead === HEADER_SIZE && (await file.read(data, 0, length, position + HEADER_SIZE)).bytesRead === length) {
+      if (
+        bytesRead === HEADER_SIZE &&
+        (await file.read(data, 0, length, position + HEADER_SIZE)).bytesRead === length
+      ) {
         position += HEADER_SIZE + length;
         yield { stream: header[0] === 2 ? "stderr" : "stdout", time: header.readDoubleBE(8), data };
       } else if (last) {

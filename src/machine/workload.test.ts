@@ -7,7 +7,14 @@ import { parseRunOptions, type RunOptions } from "../options.ts";
 import { mergeEnv, stopSignalOf, workloadOf } from "./workload.ts";
 
 const image = (own: Partial<ImageConfig> = {}): ImageConfig =>
-  ({ entrypoint: ["/entry"], cmd: ["default"], env: ["PATH=/bin", "A=1"], workingDir: "/app", user: "www", ...own }) as ImageConfig;
+  ({
+    entrypoint: ["/entry"],
+    cmd: ["default"],
+    env: ["PATH=/bin", "A=1"],
+    workingDir: "/app",
+    user: "www",
+    ...own,
+  }) as ImageConfig;
 const argsOf = (options: RunOptions, own?: Partial<ImageConfig>) =>
   workloadOf(image(own), parseRunOptions(options))?.args;
 

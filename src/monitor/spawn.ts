@@ -4,9 +4,9 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
-import { fileURLToPath } from "node:url";
 import { MicrovmError, toMicrovmError } from "../errors.ts";
 import type { BootStage } from "../events.ts";
+import { packageProgram } from "../internal/package.ts";
 import { errorOf, type MonitorOrder, type MonitorReport } from "./protocol.ts";
 
 const LOG_TAIL = 2048;
@@ -25,7 +25,7 @@ export async function startMonitor(
   options.signal?.throwIfAborted();
   const logPath = join(order.spec.dir, "monitor.log");
   const log = openSync(logPath, "w", 0o600);
-  const main = fileURLToPath(new URL(`./main${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`, import.meta.url));
+  const main = packageProgram("monitor/main");
   const child = spawn(process.execPath, [main], {
     detached: true,
     stdio: ["ignore", log, log, "pipe"],

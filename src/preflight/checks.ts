@@ -36,11 +36,13 @@ const CHECKS: readonly Check[] = [
   { name: "node", required: true, run: nodeVersion },
   { name: "guest agent", required: true, run: guestAgent },
   { name: "kernel", required: true, run: kernel },
-  ...BACKEND_NAMES.map((name): Check => ({
-    name: `backend ${name}`,
-    required: true,
-    run: (dirs) => backend(name, dirs),
-  })),
+  ...BACKEND_NAMES.map(
+    (name): Check => ({
+      name: `backend ${name}`,
+      required: true,
+      run: (dirs) => backend(name, dirs),
+    }),
+  ),
   { name: "directories", required: true, run: directories },
   { name: "disk", required: false, run: disk },
   { name: "memory", required: false, run: memory },
@@ -66,7 +68,8 @@ function fail(message: string, hint: string): never {
 
 function nodeVersion(): string {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
-  if (major > NODE_MINIMUM[0] || (major === NODE_MINIMUM[0] && minor >= NODE_MINIMUM[1])) return process.version;
+  if (major > NODE_MINIMUM[0] || (major === NODE_MINIMUM[0] && minor >= NODE_MINIMUM[1]))
+    return process.version;
   return fail(`node ${process.version} is too old`, `Install Node.js ${NODE_MINIMUM.join(".")} or later.`);
 }
 
@@ -93,7 +96,10 @@ async function disk(dirs: Dirs): Promise<string> {
   const { bavail, bsize } = await statfs(privateDir(dirs.data));
   const free = bavail * bsize;
   if (free >= DISK_MINIMUM) return `${formatBytes(free)} free`;
-  return fail(`${formatBytes(free)} free where VMs are kept`, "Free some space, or point MICROVM_DATA_DIR elsewhere.");
+  return fail(
+    `${formatBytes(free)} free where VMs are kept`,
+    "Free some space, or point MICROVM_DATA_DIR elsewhere.",
+  );
 }
 
 function memory(): string {

@@ -32,7 +32,8 @@ describe("VmRegistry", () => {
     registry[Symbol.dispose]();
     rmSync(dir, { recursive: true });
   });
-  const code = (expected: string) => (error: unknown) => error instanceof MicrovmError && error.code === expected;
+  const code = (expected: string) => (error: unknown) =>
+    error instanceof MicrovmError && error.code === expected;
 
   it("gives back what was put in, to another process's registry too", () => {
     registry.insert(vm("aa11", "one"));

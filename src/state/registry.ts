@@ -94,12 +94,16 @@ export class VmRegistry implements Disposable {
   }
 
   started(id: string, at: number, details: VmRecord["details"]): void {
-    this.#db.prepare("UPDATE vms SET started_at = ?, details = ? WHERE id = ?").run(at, JSON.stringify(details), id);
+    this.#db
+      .prepare("UPDATE vms SET started_at = ?, details = ? WHERE id = ?")
+      .run(at, JSON.stringify(details), id);
   }
 
   finished(id: string, end: { at: number; exitCode?: number | undefined; error?: string | undefined }): void {
     this.#db
-      .prepare("UPDATE vms SET finished_at = ?, exit_code = ?, error = ? WHERE id = ? AND finished_at IS NULL")
+      .prepare(
+        "UPDATE vms SET finished_at = ?, exit_code = ?, error = ? WHERE id = ? AND finished_at IS NULL",
+      )
       .run(end.at, end.exitCode ?? null, end.error ?? null, id);
   }
 

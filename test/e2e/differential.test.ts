@@ -38,7 +38,9 @@ function comparable(dump: string): Map<string, Entry> {
   const entries = new Map<string, Entry>();
   for (const line of dump.trim().split("\n")) {
     const entry = JSON.parse(line) as Entry;
-    const path = JSON.parse(entry.path.replaceAll(/\\x([0-9a-f]{2})/g, "\\u00$1").replaceAll(/\\([av])/g, "?")) as string;
+    const path = JSON.parse(
+      entry.path.replaceAll(/\\x([0-9a-f]{2})/g, "\\u00$1").replaceAll(/\\([av])/g, "?"),
+    ) as string;
     if (MOUNTS.includes(path) || WRITTEN.includes(path)) continue;
     entries.set(entry.path, TIMELESS.includes(path) ? { ...entry, mtime: "" } : entry);
   }
@@ -54,14 +56,14 @@ function withTreedump(layout: string): void {
 
 async function compare(layout: string, name: string): Promise<number> {
   withTreedump(layout);
-  registry.push(layout, name);
+  registry.pushLayout(layout, name);
   const bundle = join(work, `${name}.bundle`);
   execFileSync("umoci", ["unpack", "--image", `${layout}:latest`, bundle]);
   const theirs = comparable(
     execFileSync(treedump, [join(bundle, "rootfs"), ...MOUNTS], { encoding: "utf8", maxBuffer: 1 << 28 }),
   );
   const { code, stdout, stderr } = await cli(env, [
-    ...["run", "--rm", "-q", "--user", "0:0", "--entrypoint", "/treedump", `${registry.address}/${name}`],
+    ...["run", "--rm", "-q", "--user", "0:0", "--entrypoint", "/treedump", `${registry.host}/${name}`],
     ...["/", ...MOUNTS],
   ]);
   assert.equal(code, 0, stderr);
@@ -102,7 +104,9 @@ describe("the tree that a guest sees is the one that umoci unpacks", () => {
     change(`mkdir -p a/b c d; echo 1 > a/b/file; ln a/b/file a/hard; ln -s ../c a/link; mkfifo c/fifo; mknod c/char c 5 1
             mknod c/block b 7 300; install -m 6755 /bin/true d/suid; chown 100000:4294967294 d; setfattr -n user.x -v y a/b/file
             cp /bin/true d/capable; setcap cap_net_raw+ep d/capable; truncate -s 5M d/zeros; touch -d @1.5 d/zeros`);
-    change("rm -r a/b; echo now a file > a/b; rm c/fifo; mkdir c/fifo; echo in > c/fifo/x; rm -r d/suid; chmod 700 a");
+    change(
+      "rm -r a/b; echo now a file > a/b; rm c/fifo; mkdir c/fifo; echo in > c/fifo/x; rm -r d/suid; chmod 700 a",
+    );
     change("rm -r c; mkdir c; echo only > c/only; ln -s nowhere d/dangling; echo more >> a/hard");
     assert.ok((await compare(layout, "repacked")) > 150);
   });

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Real things for the end-to-end tests: the built command line, Debian's registry, images made with Debian's tools.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { DockerRegistry } from "../../src/image/testing/docker-registry.ts";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const CLI = join(ROOT, "dist/cli/main.js");
@@ -23,7 +23,6 @@ export function testHome(): { readonly dir: string; readonly env: NodeJS.Process
     MICROVM_DATA_DIR: join(dir, "data"),
     MICROVM_RUNTIME_DIR: join(dir, "run"),
   };
-  // The runtime is large and the same for all: shared through a cache that all runs of the tests use.
   mkdirSync(env.MICROVM_CACHE_DIR, { mode: 0o700 });
   after(() => rmSync(dir, { recursive: true, force: true, maxRetries: 3 }));
   return { dir, env };
@@ -41,7 +40,11 @@ export interface CliProcess {
 }
 
 /** Starts the built command line. */
-export function startCli(env: NodeJS.ProcessEnv, args: readonly string[], input?: string | Buffer): CliProcess {
+export function startCli(
+  env: NodeJS.ProcessEnv,
+  args: readonly string[],
+  input?: string | Buffer,
+): CliProcess {
   const child = spawn(process.execPath, [CLI, ...args], { env, stdio: ["pipe", "pipe", "pipe"] });
   child.stdin?.on("error", () => {});
   if (input !== undefined) child.stdin?.end(input);
@@ -58,52 +61,19 @@ export function startCli(env: NodeJS.ProcessEnv, args: readonly string[], input?
 }
 
 /** Runs the built command line to its end, with an empty standard input unless one is given. */
-export function cli(env: NodeJS.ProcessEnv, args: readonly string[], input: string | Buffer = ""): Promise<CliResult> {
+export function cli(
+  env: NodeJS.ProcessEnv,
+  args: readonly string[],
+  input: string | Buffer = "",
+): Promise<CliResult> {
   return startCli(env, args, input).result;
 }
 
 /** Debian's registry on a free loopback port, for the time of one test file: call it at the top of that. */
-export async function startRegistry(): Promise<{ readonly address: string; push(layout: string, name: string): void }> {
-  const dir = mkdtempSync(join(tmpdir(), "mv-registry-"));
-  const address = `127.0.0.1:${await freePort()}`;
-  writeFileSync(
-    join(dir, "config.yml"),
-    `version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: "${dir}/data"}, delete: {enabled: true}}
-http: {addr: "${address}"}
-`,
-  );
-  const child = spawn("docker-registry", ["serve", join(dir, "config.yml")], { stdio: ["ignore", "ignore", "pipe"] });
-  after(async () => {
-    child.kill();
-    await once(child, "exit");
-    rmSync(dir, { recursive: true, force: true });
-  });
-  execFileSync("curl", [
-    ...["-fs", "--retry", "50", "--retry-delay", "0", "--retry-connrefused", "--retry-max-time", "20"],
-    ...["-o", "/dev/null", `http://${address}/v2/`],
-  ]);
-  return {
-    address,
-    /** Pushes an OCI layout, such as build/images/demo. */
-    push(layout, name) {
-      execFileSync("skopeo", [
-        ...["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"],
-        ...[`oci:${layout}:latest`, `docker://${address}/${name}`],
-      ]);
-    },
-  };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
+export async function startRegistry(): Promise<DockerRegistry> {
+  const registry = await DockerRegistry.start();
+  after(() => registry[Symbol.asyncDispose]());
+  return registry;
 }
 
 /** The VMM processes whose command line names `marker`, such as the directory of a test home. */

@@ -7,8 +7,8 @@ import { cli, IMAGES, startCli, startRegistry, testHome, untilGone, vmmPids } fr
 
 const { env, dir } = testHome();
 const registry = await startRegistry();
-registry.push(join(IMAGES, "tiny"), "tiny:latest");
-const tiny = `${registry.address}/tiny`;
+registry.pushLayout(join(IMAGES, "tiny"), "tiny:latest");
+const tiny = `${registry.host}/tiny`;
 
 const mv = (...args: string[]) => cli(env, args);
 const out = async (...args: string[]) => (await mv(...args)).stdout;
@@ -17,7 +17,21 @@ const SERVE = "trap 'echo stopping; exit 7' TERM; echo ready; while :; do sleep 
 
 describe("a detached VM", () => {
   it("outlives its caller, and is reached by exec, logs, ps, inspect, stop and wait from other processes", async () => {
-    const { code, stdout, stderr } = await mv("run", "-d", "-q", "--name", "web", "-e", "A=1", "-l", "k=v", tiny, "sh", "-c", SERVE);
+    const { code, stdout, stderr } = await mv(
+      "run",
+      "-d",
+      "-q",
+      "--name",
+      "web",
+      "-e",
+      "A=1",
+      "-l",
+      "k=v",
+      tiny,
+      "sh",
+      "-c",
+      SERVE,
+    );
     assert.equal(code, 0, stderr);
     const id = stdout.trim();
     assert.match(id, /^[0-9a-f]{16}$/);
@@ -26,7 +40,22 @@ describe("a detached VM", () => {
     assert.equal((await mv("exec", "web", "sh", "-c", "exit 3")).code, 3);
     assert.equal((await mv("exec", "web", "nope")).code, 127);
     assert.equal((await cli(env, ["exec", "-i", id.slice(0, 6), "cat"], "piped\n")).stdout, "piped\n");
-    assert.equal(await out("exec", "-u", "nobody", "-w", "/tmp", "-e", "B=2", "web", "sh", "-c", "id -un; pwd; echo $A$B"), "nobody\n/tmp\n12\n");
+    assert.equal(
+      await out(
+        "exec",
+        "-u",
+        "nobody",
+        "-w",
+        "/tmp",
+        "-e",
+        "B=2",
+        "web",
+        "sh",
+        "-c",
+        "id -un; pwd; echo $A$B",
+      ),
+      "nobody\n/tmp\n12\n",
+    );
 
     const [listed] = await json("ps", "--json");
     assert.deepEqual([listed.name, listed.state, listed.labels], ["web", "running", { k: "v" }]);
@@ -53,7 +82,19 @@ describe("a detached VM", () => {
   });
 
   it("is stopped with its StopSignal first and SIGKILL after the timeout", async () => {
-    await mv("run", "-d", "-q", "--name", "stubborn", "--stop-signal", "USR1", tiny, "sh", "-c", "trap 'echo usr1' USR1; trap '' TERM; echo ready; while :; do sleep 0.1; done");
+    await mv(
+      "run",
+      "-d",
+      "-q",
+      "--name",
+      "stubborn",
+      "--stop-signal",
+      "USR1",
+      tiny,
+      "sh",
+      "-c",
+      "trap 'echo usr1' USR1; trap '' TERM; echo ready; while :; do sleep 0.1; done",
+    );
     const begin = performance.now();
     assert.equal((await mv("stop", "-t", "2s", "stubborn")).code, 0);
     const took = performance.now() - begin;
@@ -93,7 +134,9 @@ describe("a detached VM", () => {
     await mv("run", "-d", "-q", "--name", "orphan", tiny, "sleep", "1000");
     const [pid] = vmmPids(dir);
     assert.ok(pid);
-    const monitor = Number((await import("node:fs")).readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ")[1]);
+    const monitor = Number(
+      (await import("node:fs")).readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ")[1],
+    );
     process.kill(monitor, "SIGKILL");
     assert.ok(await untilGone(dir, 2000));
     const [lost] = await json("ps", "-a", "--json");
@@ -118,9 +161,14 @@ describe("a detached VM", () => {
   it("gives exec a terminal, and several at once do not disturb each other", async () => {
     await mv("run", "-d", "-q", "--rm", "--name", "shared", tiny, "sleep", "1000");
     const results = await Promise.all(
-      Array.from({ length: 8 }, (_, index) => mv("exec", "shared", "sh", "-c", `echo ${index}; exit ${index}`)),
+      Array.from({ length: 8 }, (_, index) =>
+        mv("exec", "shared", "sh", "-c", `echo ${index}; exit ${index}`),
+      ),
     );
-    assert.deepEqual(results.map(({ code, stdout }) => [code, stdout]), Array.from({ length: 8 }, (_, index) => [index, `${index}\n`]));
+    assert.deepEqual(
+      results.map(({ code, stdout }) => [code, stdout]),
+      Array.from({ length: 8 }, (_, index) => [index, `${index}\n`]),
+    );
     assert.equal(await out("exec", "-t", "shared", "sh", "-c", "test -t 1 && echo terminal"), "terminal\r\n");
     await mv("rm", "-f", "shared");
   });
@@ -144,6 +192,9 @@ describe("version and doctor", () => {
   it("say what there is", async () => {
     assert.match(await out("version"), /^ts-microvm \d/);
     const checks = await json("doctor", "--json");
-    assert.ok(checks.every((check: { ok: boolean }) => check.ok), JSON.stringify(checks));
+    assert.ok(
+      checks.every((check: { ok: boolean }) => check.ok),
+      JSON.stringify(checks),
+    );
   });
 });

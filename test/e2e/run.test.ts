@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { execFileSync, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,13 +10,14 @@ import { cli, IMAGES, ROOT, startCli, startRegistry, testHome, untilGone, vmmPid
 
 const { env, dir } = testHome();
 const registry = await startRegistry();
-registry.push(join(IMAGES, "tiny"), "tiny:latest");
-registry.push(join(IMAGES, "demo"), "demo:latest");
-const tiny = `${registry.address}/tiny`;
-const demo = `${registry.address}/demo:latest`;
+registry.pushLayout(join(IMAGES, "tiny"), "tiny:latest");
+registry.pushLayout(join(IMAGES, "demo"), "demo:latest");
+const tiny = `${registry.host}/tiny`;
+const demo = `${registry.host}/demo:latest`;
 
 const runTiny = (...args: string[]) => cli(env, ["run", "--rm", "-q", tiny, ...args]);
-const runWith = (flags: string[], ...args: string[]) => cli(env, ["run", "--rm", "-q", ...flags, tiny, ...args]);
+const runWith = (flags: string[], ...args: string[]) =>
+  cli(env, ["run", "--rm", "-q", ...flags, tiny, ...args]);
 const sh = (script: string, ...flags: string[]) => runWith(flags, "sh", "-c", script);
 
 describe("microvm run", () => {
@@ -25,7 +26,10 @@ describe("microvm run", () => {
       ...["run", "--rm", "-q", demo, "sh", "-c"],
       ". /etc/os-release; echo $ID; uname -s; cat hello; ls /opt/demo; id -u; echo $DEMO; stat -c %a setuid",
     ]);
-    assert.equal(stdout, "debian\nLinux\nhello from the top layer\nhard\nhello\nlink\nsetuid\n0\nimage\n4755\n");
+    assert.equal(
+      stdout,
+      "debian\nLinux\nhello from the top layer\nhard\nhello\nlink\nsetuid\n0\nimage\n4755\n",
+    );
     assert.equal(code, 0);
   });
 
@@ -91,7 +95,10 @@ describe("microvm run", () => {
   it("gives a real terminal of the right size with -t", async () => {
     // script(1) makes the terminal; stty inside the VM sees the size it was given.
     const command = `stty rows 31 cols 97; "${process.execPath}" "${ROOT}/dist/cli/main.js" run --rm -q -it ${tiny} sh -c 'stty size; tty; test -t 0 && echo terminal'`;
-    const output = execFileSync("script", ["-qec", command, "/dev/null"], { env, stdio: ["pipe", "pipe", "inherit"] });
+    const output = execFileSync("script", ["-qec", command, "/dev/null"], {
+      env,
+      stdio: ["pipe", "pipe", "inherit"],
+    });
     assert.match(output.toString(), /31 97\r\n\/dev\/pts\/\d+\r\nterminal\r\n/);
   });
 
@@ -126,13 +133,27 @@ describe("microvm run", () => {
 
   it("carries 200 environment variables of 1 KB", async () => {
     const value = "x".repeat(1000);
-    const flags = Array.from({ length: 200 }, (_, index) => ["-e", `VARIABLE_${index}=${index}${value}`]).flat();
+    const flags = Array.from({ length: 200 }, (_, index) => [
+      "-e",
+      `VARIABLE_${index}=${index}${value}`,
+    ]).flat();
     const { stdout } = await runWith(flags, "sh", "-c", "env | grep -c ^VARIABLE_; echo ${VARIABLE_199}");
     assert.equal(stdout, `200\n199${value}\n`);
   });
 
   it("keeps the environment out of the kernel's and the VMM's command line", async () => {
-    const running = startCli(env, ["run", "--rm", "-q", "-i", "-e", "SECRET=xyzzy-plugh", tiny, "sh", "-c", "cat /proc/cmdline; cat"]);
+    const running = startCli(env, [
+      "run",
+      "--rm",
+      "-q",
+      "-i",
+      "-e",
+      "SECRET=xyzzy-plugh",
+      tiny,
+      "sh",
+      "-c",
+      "cat /proc/cmdline; cat",
+    ]);
     const [chunk] = (await once(running.child.stdout!, "data")) as [Buffer];
     assert.doesNotMatch(chunk.toString(), /xyzzy/);
     assert.equal(vmmPids("xyzzy").length, 0);
@@ -156,17 +177,29 @@ describe("microvm run", () => {
   });
 
   it("mounts tmpfs where --tmpfs says", async () => {
-    const { stdout } = await sh("grep ' /scratch ' /proc/mounts | cut -d' ' -f3; touch /scratch/x && echo written", "--tmpfs", "/scratch:size=8m");
+    const { stdout } = await sh(
+      "grep ' /scratch ' /proc/mounts | cut -d' ' -f3; touch /scratch/x && echo written",
+      "--tmpfs",
+      "/scratch:size=8m",
+    );
     assert.equal(stdout, "tmpfs\nwritten\n");
   });
 
   it("mounts the root read-only with --read-only, but what --tmpfs names", async () => {
-    const { stdout } = await sh("touch /x 2>/dev/null || echo refused; touch /etc/x 2>/dev/null || echo refused; touch /w/x && echo written", "--read-only", "--tmpfs", "/w");
+    const { stdout } = await sh(
+      "touch /x 2>/dev/null || echo refused; touch /etc/x 2>/dev/null || echo refused; touch /w/x && echo written",
+      "--read-only",
+      "--tmpfs",
+      "/w",
+    );
     assert.equal(stdout, "refused\nrefused\nwritten\n");
   });
 
   it("has no network interface but loopback", async () => {
-    assert.equal((await sh("ls /sys/class/net; ping -c1 -w2 127.0.0.1 >/dev/null && echo up")).stdout, "lo\nup\n");
+    assert.equal(
+      (await sh("ls /sys/class/net; ping -c1 -w2 127.0.0.1 >/dev/null && echo up")).stdout,
+      "lo\nup\n",
+    );
   });
 
   it("kills the command after --timeout and exits with 124", async () => {
@@ -179,14 +212,23 @@ describe("microvm run", () => {
   });
 
   it("never shows one VM what another wrote", async () => {
-    const write = (mark: string) => sh(`echo ${mark} > /etc/mark; cat /etc/mark; ls /etc/*.other 2>/dev/null; touch /etc/${mark}.other; sync`);
+    const write = (mark: string) =>
+      sh(
+        `echo ${mark} > /etc/mark; cat /etc/mark; ls /etc/*.other 2>/dev/null; touch /etc/${mark}.other; sync`,
+      );
     const [one, two] = await Promise.all([write("one"), write("two")]);
     assert.deepEqual([one.stdout, two.stdout], ["one\n", "two\n"]);
     assert.equal((await sh("ls /etc/mark 2>/dev/null || echo clean")).stdout, "clean\n");
   });
 
   it("reports an unknown option, a bad value and a bad reference without a stack", async () => {
-    for (const args of [["--no-such-option"], ["--cpus", "0"], ["--memory", "lots"], ["--user", ""], ["--name", "-x"]]) {
+    for (const args of [
+      ["--no-such-option"],
+      ["--cpus", "0"],
+      ["--memory", "lots"],
+      ["--user", ""],
+      ["--name", "-x"],
+    ]) {
       const { code, stderr } = await runWith(args, "true");
       assert.equal(code, 125, `${args}: ${stderr}`);
       assert.doesNotMatch(stderr, /\n\s+at /);
@@ -209,12 +251,24 @@ describe("microvm run", () => {
     running.child.kill("SIGKILL");
     await running.result;
     assert.ok(await untilGone(dir, 2000), "the VMM still runs");
-    assert.equal((await cli(env, ["ps", "-aq"])).stdout, "", "what --rm promised is done by the next command");
+    assert.equal(
+      (await cli(env, ["ps", "-aq"])).stdout,
+      "",
+      "what --rm promised is done by the next command",
+    );
     assert.deepEqual(readdirSync(join(dir, "data", "vms")), []);
   });
 
   it("passes Ctrl-C on to the workload and exits as it does", async () => {
-    const running = startCli(env, ["run", "--rm", "-q", tiny, "sh", "-c", "trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.1; done"]);
+    const running = startCli(env, [
+      "run",
+      "--rm",
+      "-q",
+      tiny,
+      "sh",
+      "-c",
+      "trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.1; done",
+    ]);
     await once(running.child.stdout!, "data");
     running.child.kill("SIGINT");
     const { code, stdout } = await running.result;
@@ -235,7 +289,13 @@ describe("microvm run", () => {
       "-c",
       `set -e; t=$(mktemp -d); printf 'int main(void){return 3;}' | gcc -static -x c - -o $t/init; cd $t; echo init | cpio -o -H newc --quiet > ${initramfs}; rm -r $t`,
     ]);
-    const { code, stderr } = await cli({ ...env, MICROVM_INITRAMFS: initramfs }, ["run", "--rm", "-q", tiny, "true"]);
+    const { code, stderr } = await cli({ ...env, MICROVM_INITRAMFS: initramfs }, [
+      "run",
+      "--rm",
+      "-q",
+      tiny,
+      "true",
+    ]);
     assert.equal(code, 125);
     assert.match(stderr, /ended during stage kernel/);
     assert.match(stderr, /reboot: Failed to start orderly reboot/);

@@ -18,7 +18,11 @@ export function doctor(program: Command): void {
       process.stdout.write(
         formatTable(
           ["", "CHECK", "FOUND"],
-          results.map(({ ok, required, name, detail }) => [ok ? "ok" : required ? "FAIL" : "warn", name, detail]),
+          results.map(({ ok, required, name, detail }) => [
+            ok ? "ok" : required ? "FAIL" : "warn",
+            name,
+            detail,
+          ]),
         ),
       );
       for (const { ok, name, hint } of results) if (!ok && hint) process.stdout.write(`\n${name}: ${hint}\n`);

@@ -10,7 +10,10 @@ export function version(program: Command): void {
     .option("--json", "as JSON")
     .action((flags: { json?: boolean }) => {
       const version = packageVersion();
-      if (flags.json) return printJson({ version, node: process.version, platform: `${process.platform}/${process.arch}` });
-      process.stdout.write(`ts-microvm ${version} (node ${process.version}, ${process.platform}/${process.arch})\n`);
+      if (flags.json)
+        return printJson({ version, node: process.version, platform: `${process.platform}/${process.arch}` });
+      process.stdout.write(
+        `ts-microvm ${version} (node ${process.version}, ${process.platform}/${process.arch})\n`,
+      );
     });
 }
