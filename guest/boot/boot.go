@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"microvm.internal/guest/crash"
 	pb "microvm.internal/guest/gen/microvmv1"
 	"microvm.internal/guest/mount"
 	"microvm.internal/guest/netcfg"
@@ -85,13 +86,19 @@ func (m *Machine) assemble(root *pb.Root) error {
 		close(m.grown)
 		return nil
 	}
-	grown, err := assembled.Grow(upper.Device)
+	growing, err := assembled.Grow(upper.Device)
 	if err != nil {
 		return err
 	}
+	if growing == nil {
+		close(m.grown)
+		return nil
+	}
+	// On a large disk this takes the guest a while, and nobody needs the room yet.
 	go func() {
+		defer crash.Guard()
 		defer close(m.grown)
-		if err := grown(); err != nil {
+		if err := growing(); err != nil {
 			slog.Error("boot: the writable disk keeps its size", "error", err)
 		}
 	}()

@@ -16,8 +16,11 @@ import (
 	pb "microvm.internal/guest/gen/microvmv1"
 )
 
-// What Docker sets in every container: any user may listen on any port, and ping.
+// What Docker sets in every container: any user may listen on any port, and ping. And as many processes as
+// there can be, which depends on how the kernel was built, instead of 4096.
 var defaultSysctls = []struct{ name, value string }{
+	{"kernel.pid_max", "32768"},
+	{"kernel.pid_max", "4194304"},
 	{"net.ipv4.ip_unprivileged_port_start", "0"},
 	{"net.ipv4.ping_group_range", "0 2147483647"},
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"microvm.internal/guest/channel"
+	"microvm.internal/guest/crash"
 	pb "microvm.internal/guest/gen/microvmv1"
 	"microvm.internal/guest/reaper"
 	"microvm.internal/guest/user"
@@ -118,6 +119,7 @@ func (r *running) kill() { _ = r.process.SignalGroup(unix.SIGKILL) } // ESRCH: i
 
 // followControl obeys the host. The end of the host's side, however it comes about, is the end of the process.
 func (r *running) followControl(control *yamux.Stream) {
+	defer crash.Guard()
 	for {
 		var message pb.ExecControl
 		if err := channel.ReadFrame(control, channel.MaxControl, &message); err != nil {

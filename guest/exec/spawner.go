@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"microvm.internal/guest/crash"
 	pb "microvm.internal/guest/gen/microvmv1"
 	"microvm.internal/guest/reaper"
 )
@@ -25,6 +26,7 @@ func newSpawner() *spawner {
 	s := &spawner{jobs: make(chan func())}
 	ready := make(chan error)
 	go func() {
+		defer crash.Guard()
 		runtime.LockOSThread()
 		ready <- unix.Unshare(unix.CLONE_FS)
 		for job := range s.jobs {

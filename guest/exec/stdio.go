@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"microvm.internal/guest/crash"
 )
 
 const copySize = 64 << 10
@@ -31,6 +33,7 @@ func startOutput(file *os.File, terminal bool, stream io.WriteCloser) *output {
 }
 
 func (o *output) run() {
+	defer crash.Guard()
 	defer close(o.done)
 	defer o.stream.Close()
 	buffer := make([]byte, copySize)
@@ -113,6 +116,7 @@ func ignoringEINTR(f func() (int, error)) (int, error) {
 // copyInput carries a stream of the host to a process until either ends. A process that closes its input is no
 // error: the rest is discarded, and the guest's side of the stream is closed to say so.
 func copyInput(stream io.ReadWriteCloser, file *os.File, tty bool) {
+	defer crash.Guard()
 	_, err := io.CopyBuffer(onlyWriter{file}, onlyReader{stream}, make([]byte, copySize))
 	if err == nil && tty {
 		sendEOF(file)

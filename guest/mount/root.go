@@ -146,7 +146,7 @@ func (r *Root) ReadOnly() error {
 }
 
 // Grow prepares to make the ext4 upper as large as its device. The function it returns does that, while the file
-// system is in use.
+// system is in use; it is nil if there is nothing to do.
 func (r *Root) Grow(device string) (func() error, error) {
 	disk, err := os.Open(device)
 	if err != nil {
@@ -157,15 +157,17 @@ func (r *Root) Grow(device string) (func() error, error) {
 	if err != nil {
 		return nil, fmt.Errorf("grow %s: %w", device, err)
 	}
-	var stat unix.Statfs_t
-	fd := int(r.upper.Fd())
-	if err := unix.Fstatfs(fd, &stat); err != nil {
+	blockSize, blocks, err := readExt4Size(disk)
+	if err != nil {
 		return nil, fmt.Errorf("grow %s: %w", device, err)
 	}
-	blocks := uint64(size) / uint64(stat.Bsize)
+	wanted := uint64(size) / blockSize
+	if wanted <= blocks {
+		return nil, nil
+	}
 	return func() error {
-		if err := resizeExt4(fd, blocks); err != nil {
-			return fmt.Errorf("grow %s to %d blocks: %w", device, blocks, err)
+		if err := resizeExt4(int(r.upper.Fd()), wanted); err != nil {
+			return fmt.Errorf("grow %s from %d to %d blocks: %w", device, blocks, wanted, err)
 		}
 		return nil
 	}, nil

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"microvm.internal/guest/crash"
 )
 
 // Status is how a process ended: Signal if that is not zero, else Code.
@@ -123,6 +125,7 @@ func (r *Reaper) Idle() <-chan struct{} {
 }
 
 func (r *Reaper) run() {
+	defer crash.Guard()
 	for {
 		r.mu.Lock()
 		forks := r.forks

@@ -15,6 +15,7 @@ import (
 
 	"microvm.internal/guest/boot"
 	"microvm.internal/guest/channel"
+	"microvm.internal/guest/crash"
 	"microvm.internal/guest/exec"
 	pb "microvm.internal/guest/gen/microvmv1"
 	"microvm.internal/guest/power"
@@ -65,6 +66,7 @@ func (a *agent) serve() error {
 }
 
 func (a *agent) answer(stream *yamux.Stream) {
+	defer crash.Guard()
 	defer stream.Close()
 	var request pb.Request
 	if err := channel.ReadFrame(stream, channel.MaxRequest, &request); err != nil {
@@ -174,6 +176,7 @@ type eventWriter struct {
 func newEventWriter(stream *yamux.Stream) *eventWriter {
 	w := &eventWriter{queue: make(chan *pb.BootEvent, 64), done: make(chan struct{})}
 	go func() {
+		defer crash.Guard()
 		defer close(w.done)
 		for event := range w.queue {
 			if err := channel.WriteFrame(stream, event); err != nil {

@@ -19,6 +19,7 @@ import (
 	"microvm.internal/guest/boot"
 	"microvm.internal/guest/channel"
 	"microvm.internal/guest/console"
+	"microvm.internal/guest/crash"
 	"microvm.internal/guest/power"
 	"microvm.internal/guest/reaper"
 )
@@ -42,6 +43,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: agent --native FD, or as /init of a microVM")
 		os.Exit(2)
 	}
+	crash.End = power.Off
 	err := initialise(began)
 	slog.Error("fatal: " + err.Error())
 	power.Off()
@@ -49,7 +51,7 @@ func main() {
 
 // initialise serves the host until the machine ends. It only returns if that fails.
 func initialise(began uint64) error {
-	handleSignals := catchSignals()
+	defer crash.Guard()
 	if err := boot.Early(); err != nil {
 		return err
 	}
@@ -63,7 +65,7 @@ func initialise(began uint64) error {
 	}
 	agent := newAgent(session, reaper.New(), false)
 	agent.began = began
-	go handleSignals(agent)
+	go agent.obeySignals()
 	err = agent.serve()
 	slog.Error("the channel to the host is lost", "error", err)
 	power.StopProcesses(agent.children, 0)
