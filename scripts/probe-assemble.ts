@@ -10,23 +10,24 @@ import { join } from "node:path";
 const folder = join(import.meta.dirname, "../src/hypervisor/probe");
 const target = join(folder, "guest.ts");
 
-const text = `// SPDX-License-Identifier: Apache-2.0
+const code = assemble();
+if (process.argv.includes("--check")) {
+  const { PROBE_GUEST } = await import("../src/hypervisor/probe/guest.ts");
+  if (!code.equals(PROBE_GUEST)) throw new Error(`${target} is not what guest.S assembles to`);
+} else {
+  const lines = code.toString("base64").match(/.{1,100}/g) ?? [];
+  writeFileSync(
+    target,
+    `// SPDX-License-Identifier: Apache-2.0
 
 /** guest.S, assembled by scripts/probe-assemble.ts: flat code for guest-physical address 0x100000. */
 export const PROBE_GUEST = Buffer.from(
-${assemble()
-  .toString("base64")
-  .replace(/.{1,100}/g, (line) => `  "${line}" +\n`)
-  .replace(/ \+\n$/, ",\n")}  "base64",
+${lines.map((line) => `  "${line}"`).join(" +\n")},
+  "base64",
 );
-`;
-
-if (process.argv.includes("--check")) {
-  if (readFileSync(target, "utf8") !== text) {
-    console.error(`${target} is not what guest.S assembles to`);
-    process.exitCode = 1;
-  }
-} else writeFileSync(target, text);
+`,
+  );
+}
 
 function assemble(): Buffer {
   const dir = mkdtempSync(join(tmpdir(), "microvm-probe-"));

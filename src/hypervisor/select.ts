@@ -41,8 +41,9 @@ export async function selectBackend(
       refusals.push({ name: backend.name, availability });
       continue;
     }
-    const selected = { backend, ...availability };
-    if (availability.acceleration !== "tcg") return selected;
+    const { version, acceleration, warning } = availability;
+    const selected = { backend, version, acceleration, warning };
+    if (acceleration !== "tcg") return selected;
     fallback ??= selected;
   }
   if (fallback) return fallback;

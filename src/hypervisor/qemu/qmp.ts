@@ -36,6 +36,7 @@ export class QmpClient {
       }
     });
     socket.on("error", (error) => this.#fail(protocolError("connection lost", error)));
+    socket.on("end", () => socket.destroy());
     socket.on("close", () => {
       this.#fail(protocolError("connection closed"));
       closed.resolve();

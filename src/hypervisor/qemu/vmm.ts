@@ -41,7 +41,7 @@ export async function startQemu(
   } catch (error) {
     vmm.kill();
     const exit = await vmm.exited;
-    if (signal?.aborted) throw toMicrovmError(error, "spawn", signal);
+    if (signal?.aborted) throw toMicrovmError(signal.reason, "spawn", signal);
     throw startFailure(binary, exit, error);
   } finally {
     signal?.removeEventListener("abort", onAbort);
