@@ -177,18 +177,20 @@ export class Catalog {
     this.#db.prepare("DELETE FROM images WHERE id = ?").run(id);
   }
 
-  usesLayer(diffId: string): boolean {
-    return this.#db.prepare("SELECT 1 FROM image_layers WHERE diff_id = ? LIMIT 1").get(diffId) !== undefined;
+  /** Bytes of a layer's tar; undefined if no image has it. */
+  layerBytes(diffId: string): number | undefined {
+    return this.#number("SELECT size AS n FROM image_layers WHERE diff_id = ? LIMIT 1", diffId);
   }
 
-  usesRootfs(key: string): boolean {
-    return this.#db.prepare("SELECT 1 FROM images WHERE rootfs_key = ? LIMIT 1").get(key) !== undefined;
+  /** Bytes of a `rootfs.erofs`; undefined if no image has it. */
+  rootfsBytes(key: string): number | undefined {
+    return this.#number("SELECT rootfs_bytes AS n FROM images WHERE rootfs_key = ? LIMIT 1", key);
   }
 
   /** Whether some image has this manifest or config. */
   usesBlob(digest: string): boolean {
-    const row = this.#db.prepare("SELECT 1 FROM images WHERE id = ? OR config_digest = ? LIMIT 1");
-    return row.get(digest, digest) !== undefined;
+    const sql = "SELECT 1 AS n FROM images WHERE id = ? OR config_digest = ? LIMIT 1";
+    return this.#number(sql, digest, digest) !== undefined;
   }
 
   holders(imageId: string): string[] {
@@ -204,6 +206,11 @@ export class Catalog {
 
   deleteLeases(holder: string): void {
     this.#db.prepare("DELETE FROM leases WHERE holder = ?").run(holder);
+  }
+
+  #number(sql: string, ...values: string[]): number | undefined {
+    const row = this.#db.prepare(sql).get(...values);
+    return row === undefined ? undefined : Number(row.n);
   }
 
   #references(where: string, ...values: string[]): CatalogReference[] {
@@ -225,7 +232,7 @@ export class Catalog {
       configDigest: row.config_digest,
       rootfsKey: row.rootfs_key,
       rootfsBytes: row.rootfs_bytes,
-      layers: layers.all(row.id) as unknown as CatalogLayer[],
+      layers: layers.all(row.id).map(({ diffId, size }) => ({ diffId: String(diffId), size: Number(size) })),
       builtAt: row.built_at ?? undefined,
       createdAt: row.created_at,
     }));

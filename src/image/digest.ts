@@ -30,14 +30,12 @@ export function hasherOf(digest: string): Hash {
   return createHash(digest.slice(0, digest.indexOf(":")));
 }
 
-/** `sha256:…` of `bytes`, or the digest of another algorithm that `like` (a valid digest) uses. */
-export function digestOf(bytes: Uint8Array | string, like = "sha256:"): string {
-  const algorithm = like.slice(0, like.indexOf(":"));
-  return `${algorithm}:${createHash(algorithm).update(bytes).digest("hex")}`;
+/** The digest that `hash`, made by `hasherOf(like)`, has come to. */
+export function formatDigest(hash: Hash, like: string): string {
+  return `${like.slice(0, like.indexOf(":"))}:${hash.digest("hex")}`;
 }
 
-/** `sha256:0123456789ab…`: enough of a digest for a message. */
-export function shortDigest(digest: string): string {
-  const end = digest.indexOf(":") + 13;
-  return digest.length > end ? `${digest.slice(0, end)}…` : digest;
+/** `sha256:…` of `bytes`, or the digest of another algorithm that `like` (a valid digest) uses. */
+export function digestOf(bytes: Uint8Array | string, like = "sha256:"): string {
+  return formatDigest(hasherOf(like).update(bytes), like);
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+import { createReadStream } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { MicrovmError } from "../errors.ts";
+import { formatDigest, hasherOf } from "./digest.ts";
 import type { LayerStatus, PullLayer, PullListener } from "./events.ts";
 import type { FlattenLayer } from "./flatten.ts";
 import { ByteBudget } from "./layer/byte-budget.ts";
@@ -9,12 +11,13 @@ import { downloadLayer } from "./layer/download.ts";
 import { LAYER_FILE, paddedSize, type StoreLayout } from "./layout.ts";
 import { EntryBudget } from "./limits.ts";
 import type { Descriptor } from "./manifest/schema.ts";
-import { fileSize, publishDir } from "./publish.ts";
+import { hasFile } from "./presence.ts";
+import { type PublishContext, publishDir } from "./publish.ts";
 import type { ImageSource } from "./source.ts";
-import type { Staging } from "./staging.ts";
 
 /** Enough to keep two cores decompressing while others wait for the network. */
 const PARALLEL = 4;
+const READ_BYTES = 256 * 1024;
 /** Pause between two progress events of a layer. */
 const PROGRESS_MS = 50;
 
@@ -25,10 +28,9 @@ export interface StoredLayer extends FlattenLayer {
   readonly tarBytes: number;
 }
 
-export interface FetchContext {
+export interface FetchContext extends PublishContext {
   readonly source: ImageSource;
   readonly layout: StoreLayout;
-  readonly staging: Staging;
   /** Downloads of this process by DiffID: pulls that need the same layer at the same time share it. */
   readonly downloads: Map<string, Promise<unknown>>;
   readonly signal: AbortSignal;
@@ -77,9 +79,9 @@ export async function fetchLayers(
 type Budgets = { readonly bytes: ByteBudget; readonly entries: EntryBudget };
 
 async function obtain(layer: WantedLayer, context: FetchContext, budgets: Budgets): Promise<StoredLayer> {
-  const { downloads, layout, signal, emit } = context;
+  const { downloads, signal, emit } = context;
   for (;;) {
-    const stored = await findLayer(layout, layer.diffId);
+    const stored = await findLayer(layer.diffId, context);
     if (stored) {
       budgets.bytes.takeStored(stored.tarBytes);
       emit({ type: "layer", digest: layer.digest, status: "exists", bytes: layer.size, total: layer.size });
@@ -116,15 +118,38 @@ async function downloadTo(layer: WantedLayer, context: FetchContext, budgets: Bu
     (bytes) => report("downloading", bytes),
   );
   signal.throwIfAborted();
-  await publishDir(dir, layout.layerDir(diffId));
+  const stored = { ...storedLayer(layout, diffId, tarBytes), entries };
+  await publishDir(context, dir, layout.layerDir(diffId), () => hasFile(stored.path, stored.sizeBytes));
   report("verified", layer.size);
-  return { ...storedLayer(layout, diffId, tarBytes), entries };
+  return stored;
 }
 
-/** A layer that is in the store; its contents were verified before it got there. */
-async function findLayer(layout: StoreLayout, diffId: string): Promise<StoredLayer | undefined> {
-  const size = await fileSize(layout.layerTar(diffId));
-  return size === undefined ? undefined : storedLayer(layout, diffId, size);
+/**
+ * A layer that is in the store, as the catalog vouches for. One that no image has, left by a pull that did not come
+ * to its end, is verified once more.
+ */
+async function findLayer(
+  diffId: string,
+  { catalog, layout, signal }: FetchContext,
+): Promise<StoredLayer | undefined> {
+  const path = layout.layerTar(diffId);
+  const known = catalog.layerBytes(diffId);
+  if (known !== undefined) {
+    return hasFile(path, paddedSize(known)) ? storedLayer(layout, diffId, known) : undefined;
+  }
+  if (!hasFile(path)) return undefined;
+  const { digest, size } = await digestOfFile(path, diffId, signal);
+  return digest === diffId ? storedLayer(layout, diffId, size) : undefined;
+}
+
+async function digestOfFile(path: string, like: string, signal: AbortSignal) {
+  const hash = hasherOf(like);
+  let size = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
+    hash.update(chunk);
+    size += chunk.length;
+  }
+  return { digest: formatDigest(hash, like), size };
 }
 
 function storedLayer(layout: StoreLayout, diffId: string, tarBytes: number): StoredLayer {

@@ -18,7 +18,8 @@ export function missingFiles(layout: StoreLayout, image: CatalogImage): string[]
   return expected.flatMap(([path, bytes]) => (hasFile(path, bytes) ? [] : path));
 }
 
-function hasFile(path: string, bytes: number | undefined): boolean {
+/** Whether `path` is a regular file, of `bytes` if that is known. */
+export function hasFile(path: string, bytes?: number): boolean {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   return stat?.isFile() === true && (bytes === undefined || stat.size === bytes);
 }

@@ -1,29 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-import { lstat, mkdir, open, readdir, rename } from "node:fs/promises";
+import { renameSync } from "node:fs";
+import { mkdir, open, readdir, rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isErrno } from "../errors.ts";
+import type { Catalog } from "./catalog.ts";
 import { digestOf } from "./digest.ts";
 import type { StoreLayout } from "./layout.ts";
 import type { Staging } from "./staging.ts";
 
+/** What publishing needs of a store. */
+export interface PublishContext {
+  readonly catalog: Catalog;
+  readonly staging: Staging;
+}
+
 /**
- * Gives a finished directory its place in the store, in one step that survives a crash.
- *
- * @returns false if another process was first: what it put there is as good, being named by its content
+ * Gives a finished directory its place in the store, in one step that survives a crash. What is there already, put
+ * there by another process perhaps, stays if `isComplete` says so; else it makes room.
  */
-export async function publishDir(from: string, to: string): Promise<boolean> {
+export async function publishDir(
+  { catalog, staging }: PublishContext,
+  from: string,
+  to: string,
+  isComplete: () => boolean,
+): Promise<void> {
   // A name that is there after a crash must stand for contents that are there, too.
   for (const name of await readdir(from)) await sync(join(from, name));
   await sync(from);
   await mkdir(dirname(to), { recursive: true, mode: 0o700 });
-  try {
-    await rename(from, to);
-  } catch (error) {
-    if (isErrno(error, "ENOTEMPTY") || isErrno(error, "EEXIST")) return false;
-    throw error;
-  }
+  catalog.exclusively(() => {
+    if (isComplete()) return;
+    staging.takeAway(to);
+    renameSync(from, to);
+  });
   await sync(dirname(to));
-  return true;
 }
 
 /** Stores a manifest or config under its digest. */
@@ -61,17 +71,6 @@ export async function readBlob(layout: StoreLayout, digest: string): Promise<Buf
     return digestOf(bytes, digest) === digest ? bytes : undefined;
   } finally {
     await file.close();
-  }
-}
-
-/** Bytes of a regular file; undefined if there is none. */
-export async function fileSize(path: string): Promise<number | undefined> {
-  try {
-    const stat = await lstat(path);
-    return stat.isFile() ? stat.size : undefined;
-  } catch (error) {
-    if (isErrno(error, "ENOENT") || isErrno(error, "ENOTDIR")) return undefined;
-    throw error;
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdir } from "node:fs/promises";
+import { isErrno } from "../errors.ts";
 import type { Catalog, CatalogImage, CatalogReference } from "./catalog.ts";
 import type { PullListener } from "./events.ts";
 import { fetchLayers, type StoredLayer, type WantedLayer } from "./fetch-layers.ts";
@@ -7,8 +8,8 @@ import { flatten } from "./flatten.ts";
 import { corrupt } from "./image-errors.ts";
 import { rootfsKey, type StoreLayout } from "./layout.ts";
 import { formatPlatform, type Platform } from "./platform.ts";
-import { missingFiles } from "./presence.ts";
-import { fileSize, publishBlob, publishDir } from "./publish.ts";
+import { hasFile, missingFiles } from "./presence.ts";
+import { type PublishContext, publishBlob, publishDir } from "./publish.ts";
 import type { Reference } from "./reference.ts";
 import { RegistrySource } from "./registry/registry-source.ts";
 import type { RegistryTuning } from "./registry/tuning.ts";
@@ -52,7 +53,7 @@ export async function pullImage(context: PullContext): Promise<string> {
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const present = context.catalog.image(image.id);
     const fromStore = present !== undefined && missingFiles(layout, present).length === 0;
-    const row = fromStore ? present : await build(image, layers, source, staging, context);
+    const row = fromStore ? present : await build(image, layers, source, staging, context).catch(ifVanished);
     if (row === undefined) continue;
     await publishBlob(layout, staging, image.id, image.manifestBytes);
     await publishBlob(layout, staging, row.configDigest, image.configBytes);
@@ -71,6 +72,11 @@ async function knownTarget(source: ImageSource, context: PullContext): Promise<s
   return source.resolve(reference.tag);
 }
 
+/** Undefined if another process has removed a file that was about to be used; throws everything else again. */
+function ifVanished(error: unknown): undefined {
+  if (!isErrno(error, "ENOENT")) throw error;
+}
+
 function wantedLayers({ manifest, diffIds }: ResolvedImage): WantedLayer[] {
   return manifest.layers.flatMap((descriptor, index) => {
     const diffId = diffIds[index];
@@ -80,21 +86,20 @@ function wantedLayers({ manifest, diffIds }: ResolvedImage): WantedLayer[] {
   });
 }
 
-/** Makes everything an image consists of; undefined if some of it was removed meanwhile. */
+/** Makes everything that an image consists of and the store does not have. */
 async function build(
   image: ResolvedImage,
   layers: readonly WantedLayer[],
   source: ImageSource,
   staging: Staging,
   context: PullContext,
-): Promise<CatalogImage | undefined> {
-  const { layout, signal, emit } = context;
+): Promise<CatalogImage> {
+  const { emit } = context;
   const fetched = await fetchLayers(layers, { ...context, source, staging });
   const stored = image.diffIds.flatMap((diffId) => fetched.get(diffId) ?? []);
   const key = rootfsKey(image.diffIds);
   emit({ type: "flattening", digest: image.id });
-  const rootfsBytes =
-    (await rootfsSize(layout, key)) ?? (await makeRootfs(key, stored, staging, layout, signal));
+  const rootfsBytes = knownRootfs(key, context) ?? (await makeRootfs(key, stored, { ...context, staging }));
   return {
     id: image.id,
     platform: formatPlatform(image.platform),
@@ -108,23 +113,27 @@ async function build(
   };
 }
 
-async function rootfsSize(layout: StoreLayout, key: string): Promise<number | undefined> {
-  const disk = await fileSize(layout.rootfsDisk(key));
-  return disk === undefined ? undefined : fileSize(layout.rootfsImage(key));
+/** Bytes of a `rootfs.erofs` that some image has already; one that no image has is quickly made anew. */
+function knownRootfs(key: string, { catalog, layout }: PullContext): number | undefined {
+  const bytes = catalog.rootfsBytes(key);
+  return bytes !== undefined && isRootfs(layout, key, bytes) ? bytes : undefined;
+}
+
+function isRootfs(layout: StoreLayout, key: string, bytes: number): boolean {
+  return hasFile(layout.rootfsDisk(key)) && hasFile(layout.rootfsImage(key), bytes);
 }
 
 async function makeRootfs(
   key: string,
   layers: readonly StoredLayer[],
-  staging: Staging,
-  layout: StoreLayout,
-  signal: AbortSignal,
+  context: PullContext & PublishContext,
 ): Promise<number> {
+  const { layout, staging, signal } = context;
   const outDir = staging.path("rootfs");
   await mkdir(outDir, { mode: 0o700 });
   const finalDir = layout.rootfsDir(key);
   const { rootfsBytes } = await flatten({ layers, outDir, finalDir, signal });
-  await publishDir(outDir, finalDir);
+  await publishDir(context, outDir, finalDir, () => isRootfs(layout, key, rootfsBytes));
   return rootfsBytes;
 }
 

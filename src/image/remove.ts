@@ -64,9 +64,10 @@ function takeFiles(catalog: Catalog, layout: StoreLayout, image: CatalogImage, t
   const take = (path: string, bytes: number) => {
     if (trash.takeAway(path)) freed += bytes;
   };
-  if (!catalog.usesRootfs(image.rootfsKey)) take(layout.rootfsDir(image.rootfsKey), image.rootfsBytes);
+  if (catalog.rootfsBytes(image.rootfsKey) === undefined)
+    take(layout.rootfsDir(image.rootfsKey), image.rootfsBytes);
   for (const { diffId, size } of image.layers) {
-    if (!catalog.usesLayer(diffId)) take(layout.layerDir(diffId), size);
+    if (catalog.layerBytes(diffId) === undefined) take(layout.layerDir(diffId), size);
   }
   for (const digest of [image.id, image.configDigest]) {
     if (!catalog.usesBlob(digest))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { resolve } from "node:path";
-import { MicrovmError, toMicrovmError } from "../errors.ts";
+import { isErrno, MicrovmError, toMicrovmError } from "../errors.ts";
 import { privateDir } from "../internal/dirs.ts";
 import { Catalog, type CatalogImage, type CatalogLayer } from "./catalog.ts";
 import { isDigest } from "./digest.ts";
@@ -311,5 +311,11 @@ function notHere(message: string): MicrovmError {
 }
 
 function imageError(error: unknown, signal?: AbortSignal): MicrovmError {
-  return toMicrovmError(error, "image", signal);
+  const known = toMicrovmError(error, "image", signal);
+  if (known.code !== "INTERNAL" || known.hint !== undefined) return known;
+  const full = isErrno(error, "ENOSPC") || isErrno(error, "EDQUOT");
+  const hint = full
+    ? "Free disk space, for example by removing images, or point MICROVM_CACHE_DIR elsewhere."
+    : "Check that the image store's directory can be written to; if so, please report this as a bug.";
+  return new MicrovmError(known.code, known.message, { stage: "image", hint, cause: error });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { MicrovmError } from "../../errors.ts";
-import { hasherOf } from "../digest.ts";
+import { formatDigest, hasherOf } from "../digest.ts";
 import type { PullLayer } from "../events.ts";
 import { corrupt } from "../image-errors.ts";
 import { type LayerBudgets, LayerFile, type WrittenLayer } from "./layer-file.ts";
@@ -41,7 +41,7 @@ export async function downloadLayer(
     consumed = consume(piece);
   }
   await consumed;
-  const actual = `${layer.digest.slice(0, layer.digest.indexOf(":"))}:${hash.digest("hex")}`;
+  const actual = formatDigest(hash, layer.digest);
   if (actual !== layer.digest) {
     throw corrupt(`digest mismatch: expected ${layer.digest}, got ${actual}`, failure?.error);
   }

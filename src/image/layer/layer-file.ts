@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type FileHandle, open } from "node:fs/promises";
-import { hasherOf } from "../digest.ts";
+import { formatDigest, hasherOf } from "../digest.ts";
 import { corrupt } from "../image-errors.ts";
 import { paddedSize } from "../layout.ts";
 import type { EntryBudget } from "../limits.ts";
@@ -61,7 +61,7 @@ export class LayerFile implements AsyncDisposable {
     if (!this.#decoder) await this.#startDecoder().write(this.#start);
     await this.#decoder?.end();
     this.#scanner.end();
-    const actual = `${this.#diffId.slice(0, this.#diffId.indexOf(":"))}:${this.#hash.digest("hex")}`;
+    const actual = formatDigest(this.#hash, this.#diffId);
     if (actual !== this.#diffId) {
       throw corrupt(`diff id mismatch: the config says ${this.#diffId}, the layer is ${actual}`);
     }

@@ -8,7 +8,7 @@ import { statusError } from "./status.ts";
 import type { RegistryTuning } from "./tuning.ts";
 
 /** A connection that delivered this much was worth making: it does not count as a failed try. */
-const PROGRESS_BYTES = 1024 * 1024;
+const PROGRESS_BYTES = 256 * 1024;
 
 type Open = (headers: Readonly<Record<string, string>>) => Promise<HttpResponse>;
 
