@@ -7,6 +7,8 @@ import { once } from "node:events";
 import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import { type Channel, connectAgent } from "../src/agent/index.ts";
+import { buildGoPeer, noGoPeer, spawnPeer } from "../src/agent/testing/go-peer.ts";
+import { YamuxSession } from "../src/agent/yamux/index.ts";
 import type { Report } from "./report.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -29,6 +31,7 @@ export async function run(report: Report): Promise<void> {
     channel.close();
     await once(child, "exit");
   }
+  await yamuxAlone(report);
 }
 
 /** From `exec()` to its exit status, of a process that does nothing. */
@@ -92,13 +95,6 @@ async function copyUntil(channel: Channel, signal: AbortSignal): Promise<number>
 }
 
 async function throughput(report: Report, channel: Channel): Promise<void> {
-  const send = async (stream: Writable | null | undefined) => {
-    if (!stream) throw new Error("no stdin");
-    for (let sent = 0; sent < BULK; sent += CHUNK.length) {
-      if (!stream.write(CHUNK)) await once(stream, "drain");
-    }
-    stream.end();
-  };
   const ways = {
     "guest to host": {
       args: ["dd", "if=/dev/zero", "bs=1M", `count=${BULK / MIB}`, "status=none"],
@@ -129,12 +125,9 @@ async function throughput(report: Report, channel: Channel): Promise<void> {
   };
   for (const [name, way] of Object.entries(ways)) {
     report.step(`${BULK / GIB} GiB ${name}`);
-    const rate = async (copy: () => Promise<void>) =>
-      (BULK / GIB / at(await measure(ROUNDS, copy), 0.5)) * 1000;
-    const floor = await rate(() => way.floor(way.args));
+    const floor = rate(await measure(ROUNDS, () => way.floor(way.args)));
     const before = process.cpuUsage();
-    const value = await rate(() => way.channel(way.args));
-    const { user, system } = process.cpuUsage(before);
+    const value = rate(await measure(ROUNDS, () => way.channel(way.args)));
     report.figure({ name: `bare socket pair, ${name}`, value: floor, unit: "GiB/s" });
     report.figure({
       name: `channel, ${name}`,
@@ -145,9 +138,63 @@ async function throughput(report: Report, channel: Channel): Promise<void> {
       target: "≥ 1 GiB/s",
       ok: value >= 1,
     });
-    const perGiB = (user + system) / 1000 / ((ROUNDS * BULK) / GIB);
-    report.figure({ name: `host's CPU, ${name}`, value: perGiB, unit: "ms/GiB" });
+    reportCpu(report, `channel, ${name}`, before);
   }
+}
+
+/** The session without processes and pipes: hashicorp/yamux at the other end sends zeros, or drops what comes. */
+async function yamuxAlone(report: Report): Promise<void> {
+  const missing = noGoPeer();
+  if (missing) {
+    report.step(`yamux alone: skipped, ${missing}`);
+    return;
+  }
+  using peer = spawnPeer(buildGoPeer(), ["server", "3"]);
+  const session = new YamuxSession(peer.socket, { role: "client" });
+  report.step("yamux alone");
+  const ways = {
+    "guest to host": async () => {
+      const stream = session.open();
+      stream.write("z");
+      let bytes = 0;
+      for await (const chunk of stream as AsyncIterable<Buffer>) {
+        bytes += chunk.length;
+        if (bytes >= BULK) break;
+      }
+    },
+    "host to guest": async () => {
+      const stream = session.open();
+      stream.write("d");
+      stream.resume();
+      await Promise.all([send(stream), once(stream, "end")]);
+    },
+  };
+  for (const [name, copy] of Object.entries(ways)) {
+    const before = process.cpuUsage();
+    report.figure({ name: `yamux alone, ${name}`, value: rate(await measure(ROUNDS, copy)), unit: "GiB/s" });
+    reportCpu(report, `yamux alone, ${name}`, before);
+  }
+  session.close();
+}
+
+/** GiB/s, of the median round. */
+function rate(times: readonly number[]): number {
+  return (BULK / GIB / at(times, 0.5)) * 1000;
+}
+
+/** What this process burned since `before`, over all rounds: the figure that others on the machine change least. */
+function reportCpu(report: Report, name: string, before: NodeJS.CpuUsage): void {
+  const { user, system } = process.cpuUsage(before);
+  const value = (user + system) / 1000 / ((ROUNDS * BULK) / GIB);
+  report.figure({ name: `CPU of the host's side, ${name}`, value, unit: "ms/GiB" });
+}
+
+async function send(stream: Writable | null | undefined): Promise<void> {
+  if (!stream) throw new Error("no stdin");
+  for (let sent = 0; sent < BULK; sent += CHUNK.length) {
+    if (!stream.write(CHUNK)) await once(stream, "drain");
+  }
+  stream.end();
 }
 
 async function receive(stream: Readable | null | undefined): Promise<void> {

@@ -147,6 +147,11 @@ describe("a boot", { timeout: 20_000 }, () => {
     ["ends without an answer", (call) => call.end(stage("root")), "PROTOCOL_ERROR"],
     ["says nothing it should", (call) => call.write(Buffer.from([0, 0, 0, 0])), "PROTOCOL_ERROR"],
     ["announces a frame of 4 GiB", (call) => call.write(Buffer.from([255, 255, 255, 255])), "PROTOCOL_ERROR"],
+    [
+      "has no end of stages",
+      (call) => call.write(Buffer.concat(Array.from({ length: 300 }, () => stage("x")))),
+      "PROTOCOL_ERROR",
+    ],
     ["is reset", (call) => call.destroy(), "CHANNEL_CLOSED"],
     ["loses the channel", (_, session) => session.close(), "CHANNEL_CLOSED"],
   ];
@@ -243,6 +248,22 @@ describe("an exec with a hostile guest", { timeout: 20_000 }, () => {
     for await (const chunk of exec.stdout ?? assert.fail()) words.push(String(chunk));
     assert.deepEqual(words, ["said before"]);
     assert.equal((await exec.stderr?.toArray())?.length, 0);
+  });
+
+  it("lets what arrived be read after the channel is lost, then says that it was", async () => {
+    const { channel } = await guest((call, _, session) => {
+      call.write(started);
+      const stream = attach(session, Stdio.STDOUT);
+      stream.write(Buffer.alloc(150_000), () => setImmediate(() => session.close()));
+    });
+    const exec = channel.exec({ stdout: true });
+    await assert.rejects(exec.exit, code("CHANNEL_CLOSED"));
+    let read = 0;
+    const reading = (async () => {
+      for await (const chunk of exec.stdout ?? assert.fail()) read += (chunk as Buffer).length;
+    })();
+    await assert.rejects(reading, code("CHANNEL_CLOSED"));
+    assert.equal(read, 150_000);
   });
 
   it("reports a call that the guest does not know", async () => {

@@ -8,6 +8,9 @@ import { BootEventSchema, type Ready, ShutdownDoneSchema } from "./gen/microvm/v
 import { printable } from "./printable.ts";
 import type { BootConfig, BootOptions, Channel, Exec, ExecSpec, WaitOptions } from "./types.ts";
 
+/** A guest must not be able to make whoever keeps the stages keep ever more. */
+const MAX_STAGES = 256;
+
 /**
  * Connects to the agent in a guest over a byte stream that is the channel's from now on: both sides say Hello, then
  * speak yamux. The stream need not be connected to anything yet; this waits.
@@ -45,10 +48,12 @@ function channel(client: CallClient, version: string): Channel {
 }
 
 function boot(client: CallClient, config: BootConfig, { signal, onStage }: BootOptions): Promise<Ready> {
+  let stages = 0;
   const onFrame = (frame: Uint8Array): Ready | undefined => {
     const { event } = decodeMessage(BootEventSchema, frame);
     switch (event.case) {
       case "stage":
+        if (++stages > MAX_STAGES) throw protocolError("too many stages of the boot");
         onStage?.({ ...event.value, name: printable(event.value.name, 64) });
         return undefined;
       case "ready":

@@ -139,7 +139,7 @@ export class RemoteExec implements Exec {
   #fail(error: MicrovmError): void {
     if (!this.#settle()) return;
     this.#call?.destroy();
-    for (const stream of [this.stdin, this.stdout, this.stderr]) stream?.destroy(error);
+    for (const stream of [this.stdin, this.stdout, this.stderr]) stream?.fail(error);
     this.#reject(error);
   }
 

@@ -57,17 +57,17 @@ export class YamuxStream extends Duplex {
     if (this.#wantsData || !this.#isReadable) substream.resume();
   }
 
-  /** No more bytes are to come: what arrived so far is all there is to read. */
+  /** No more bytes are to come: what arrived so far is all there is to read. What was not sent is lost. */
   truncate(): void {
     if (this.#substream) this.#substream.truncate();
-    else this.abandon();
+    else if (this.#isWritable) this.destroy();
+    else this.push(null);
   }
 
-  /** There will be no substream: what can be read is empty, what was written is lost. */
-  abandon(error?: MicrovmError): void {
-    if (this.#substream || this.destroyed) return;
-    if (error || this.#isWritable) this.destroy(error);
-    else this.push(null);
+  /** Breaks the stream: what arrived can still be read, then comes the error. */
+  fail(error: MicrovmError): void {
+    if (this.#substream) this.#substream.reset(error);
+    else this.destroy(error);
   }
 
   #consumer(): Consumer {

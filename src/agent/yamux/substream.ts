@@ -178,10 +178,10 @@ export class Substream implements Sender, InboundOwner {
     this.#inbound.discard();
   }
 
-  /** Ends both directions at once; the peer is told. */
-  reset(): void {
+  /** Ends both directions at once; the peer is told. What arrived can still be read, then comes the error. */
+  reset(error: MicrovmError = resetError(this.id)): void {
     this.#resetPeer();
-    this.fail(resetError(this.id));
+    this.fail(error);
   }
 
   /** The same, but to the consumer it looks as if the peer had ended it here. */
