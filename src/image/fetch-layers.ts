@@ -119,7 +119,7 @@ async function downloadTo(layer: WantedLayer, context: FetchContext, budgets: Bu
   );
   signal.throwIfAborted();
   const stored = { ...storedLayer(layout, diffId, tarBytes), entries };
-  await publishDir(context, dir, layout.layerDir(diffId), () => hasFile(stored.path, stored.sizeBytes));
+  await publishDir(context, dir, layout.layerDir(diffId), () => isKnown(stored, context));
   report("verified", layer.size);
   return stored;
 }
@@ -140,6 +140,10 @@ async function findLayer(
   if (!hasFile(path)) return undefined;
   const { digest, size } = await digestOfFile(path, diffId, signal);
   return digest === diffId ? storedLayer(layout, diffId, size) : undefined;
+}
+
+function isKnown({ diffId, path, sizeBytes }: StoredLayer, { catalog }: FetchContext): boolean {
+  return catalog.layerBytes(diffId) !== undefined && hasFile(path, sizeBytes);
 }
 
 async function digestOfFile(path: string, like: string, signal: AbortSignal) {

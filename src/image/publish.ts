@@ -15,34 +15,35 @@ export interface PublishContext {
 }
 
 /**
- * Gives a finished directory its place in the store, in one step that survives a crash. What is there already, put
- * there by another process perhaps, stays if `isComplete` says so; else it makes room.
+ * Gives a finished directory its place in the store, in one step that survives a crash. What is there already stays
+ * if an image is known to use it, which `isInUse` says; what a failed pull has left makes room.
  */
 export async function publishDir(
   { catalog, staging }: PublishContext,
   from: string,
   to: string,
-  isComplete: () => boolean,
+  isInUse: () => boolean,
 ): Promise<void> {
   // A name that is there after a crash must stand for contents that are there, too.
   for (const name of await readdir(from)) await sync(join(from, name));
   await sync(from);
   await mkdir(dirname(to), { recursive: true, mode: 0o700 });
   catalog.exclusively(() => {
-    if (isComplete()) return;
+    if (isInUse()) return;
     staging.takeAway(to);
     renameSync(from, to);
   });
   await sync(dirname(to));
 }
 
-/** Stores a manifest or config under its digest. */
+/** Stores a manifest or config under its digest, unless it is there. */
 export async function publishBlob(
   layout: StoreLayout,
   staging: Staging,
   digest: string,
   bytes: Buffer,
 ): Promise<void> {
+  if (await readBlob(layout, digest)) return;
   const path = layout.blob(digest);
   const temporary = staging.path("blob");
   const file = await open(temporary, "wx", 0o600);

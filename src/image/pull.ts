@@ -53,6 +53,11 @@ export async function pullImage(context: PullContext): Promise<string> {
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const present = context.catalog.image(image.id);
     const fromStore = present !== undefined && missingFiles(layout, present).length === 0;
+    if (fromStore) {
+      for (const { digest, size } of layers) {
+        emit({ type: "layer", digest, status: "exists", bytes: size, total: size });
+      }
+    }
     const row = fromStore ? present : await build(image, layers, source, staging, context).catch(ifVanished);
     if (row === undefined) continue;
     await publishBlob(layout, staging, image.id, image.manifestBytes);
@@ -116,11 +121,8 @@ async function build(
 /** Bytes of a `rootfs.erofs` that some image has already; one that no image has is quickly made anew. */
 function knownRootfs(key: string, { catalog, layout }: PullContext): number | undefined {
   const bytes = catalog.rootfsBytes(key);
-  return bytes !== undefined && isRootfs(layout, key, bytes) ? bytes : undefined;
-}
-
-function isRootfs(layout: StoreLayout, key: string, bytes: number): boolean {
-  return hasFile(layout.rootfsDisk(key)) && hasFile(layout.rootfsImage(key), bytes);
+  const complete = hasFile(layout.rootfsDisk(key)) && hasFile(layout.rootfsImage(key), bytes);
+  return complete ? bytes : undefined;
 }
 
 async function makeRootfs(
@@ -133,7 +135,7 @@ async function makeRootfs(
   await mkdir(outDir, { mode: 0o700 });
   const finalDir = layout.rootfsDir(key);
   const { rootfsBytes } = await flatten({ layers, outDir, finalDir, signal });
-  await publishDir(context, outDir, finalDir, () => isRootfs(layout, key, rootfsBytes));
+  await publishDir(context, outDir, finalDir, () => knownRootfs(key, context) !== undefined);
   return rootfsBytes;
 }
 

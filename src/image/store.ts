@@ -3,13 +3,13 @@ import { resolve } from "node:path";
 import { isErrno, MicrovmError, toMicrovmError } from "../errors.ts";
 import { privateDir } from "../internal/dirs.ts";
 import { Catalog, type CatalogImage, type CatalogLayer } from "./catalog.ts";
-import { isDigest } from "./digest.ts";
 import type { PullListener } from "./events.ts";
 import { StoreLayout } from "./layout.ts";
+import { findLocal, lookUp, nameOf, shownName, storedName } from "./lookup.ts";
 import type { ImageConfig } from "./manifest/config.ts";
-import { formatPlatform, hostPlatform, type Platform, parsePlatform, platformDistance } from "./platform.ts";
+import { hostPlatform, type Platform, parsePlatform } from "./platform.ts";
 import { missingFiles } from "./presence.ts";
-import { familiarName, parseReference, pinned, type Reference } from "./reference.ts";
+import { familiarName, parseReference, type Reference } from "./reference.ts";
 import type { RegistryTuning } from "./registry/tuning.ts";
 import { type RemovedImage, removeImage } from "./remove.ts";
 
@@ -99,7 +99,7 @@ export class ImageStore implements Disposable {
       signal?.throwIfAborted();
       emit({ type: "resolving", reference: parsed.toString() });
       const mayReuse = policy !== "always" || parsed.digest !== undefined;
-      const found = mayReuse ? this.#find(parsed, platform) : undefined;
+      const found = mayReuse ? findLocal(this.#catalog, this.#layout, parsed, platform) : undefined;
       if (found) {
         emit({ type: "done", digest: found.id, fromStore: true });
         return this.#describe(found);
@@ -119,7 +119,7 @@ export class ImageStore implements Disposable {
    */
   get(refOrId: string, platform?: string): StoredImage | undefined {
     return this.#guard(() => {
-      const found = this.#lookUp(refOrId, platform);
+      const found = lookUp(this.#catalog, refOrId, platform);
       return found && this.#isComplete(found) ? this.#describe(found) : undefined;
     });
   }
@@ -141,10 +141,10 @@ export class ImageStore implements Disposable {
    */
   remove(refOrId: string, options: { readonly force?: boolean | undefined } = {}): RemovedImage {
     return this.#guard(() => {
-      const found = this.#lookUp(refOrId, undefined);
+      const found = lookUp(this.#catalog, refOrId);
       if (!found) throw notHere(`${refOrId}: no such image`);
       const all = [...new Set(this.#catalog.referencesOf(found.id).map(({ reference }) => reference))];
-      const name = this.#nameOf(refOrId);
+      const name = nameOf(refOrId);
       const names = name !== undefined && all.includes(name) ? [name] : all;
       try {
         const removed = removeImage(this.#catalog, this.#layout, found, names, options.force ?? false);
@@ -215,54 +215,6 @@ export class ImageStore implements Disposable {
     });
   }
 
-  /** What `reference` leads to without asking anyone, if all of it is here. */
-  #find(reference: Reference, platform: Platform): CatalogImage | undefined {
-    const catalog = this.#catalog;
-    const wanted = formatPlatform(platform);
-    const named = catalog.reference(storedName(reference), wanted);
-    const ids = named ? [named.imageId] : [];
-    if (reference.digest !== undefined) {
-      ids.push(
-        reference.digest,
-        ...catalog.referencesTo(reference.digest, wanted).map(({ imageId }) => imageId),
-      );
-    }
-    for (const id of ids) {
-      const image = catalog.image(id);
-      const suits = image && platformDistance(platform, parsePlatform(image.platform)) !== undefined;
-      if (suits && this.#isComplete(image)) return image;
-    }
-    return undefined;
-  }
-
-  /** By name, else by id; complete or not. */
-  #lookUp(refOrId: string, platform: string | undefined): CatalogImage | undefined {
-    const catalog = this.#catalog;
-    const name = this.#nameOf(refOrId);
-    const wanted = formatPlatform(platform === undefined ? hostPlatform() : parsePlatform(platform));
-    const named = name === undefined ? undefined : catalog.reference(name, wanted);
-    if (named) return catalog.image(named.imageId);
-    const prefix = isDigest(refOrId) ? refOrId : /^(?:sha256:)?([0-9a-f]{4,64})$/.exec(refOrId)?.[1];
-    if (prefix === undefined) return undefined;
-    const [id, another] = catalog.idsStartingWith(prefix.includes(":") ? prefix : `sha256:${prefix}`);
-    if (another !== undefined) {
-      throw new MicrovmError("INVALID_REFERENCE", `${refOrId}: the start of more than one image's id`, {
-        stage: "image",
-        hint: "Write more of the id.",
-      });
-    }
-    return id === undefined ? undefined : catalog.image(id);
-  }
-
-  /** The name that `refOrId` would be filed under, if it is one. */
-  #nameOf(refOrId: string): string | undefined {
-    try {
-      return storedName(parseReference(refOrId));
-    } catch {
-      return undefined; // not a reference: it can still be an id
-    }
-  }
-
   #isComplete(image: CatalogImage): boolean {
     return missingFiles(this.#layout, image).length === 0;
   }
@@ -295,15 +247,6 @@ export class ImageStore implements Disposable {
       throw imageError(error);
     }
   }
-}
-
-/** A tag beside a digest is a label: it does not decide what the name means. */
-function storedName(reference: Reference): string {
-  return (reference.digest === undefined ? reference : pinned(reference, reference.digest)).toString();
-}
-
-function shownName(name: string): string {
-  return familiarName(parseReference(name));
 }
 
 function notHere(message: string): MicrovmError {
