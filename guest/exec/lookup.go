@@ -12,7 +12,7 @@ import (
 
 // search calls try with each file that name may mean, in the order of path, until one can be executed: execvp(3)
 // without its fall back to a shell. The words of the errors are Docker's. It runs with the new process's working
-// directory, against which relative names and relative elements of path are resolved.
+// directory, against which a relative name with a slash in it is resolved.
 func search(name, path string, try func(file string) error) error {
 	if name == "" {
 		return fail(pb.ExecFailed_REASON_NOT_FOUND, `exec: "": executable file not found in $PATH`)
@@ -25,8 +25,8 @@ func search(name, path string, try func(file string) error) error {
 	}
 	denied := ""
 	for directory := range strings.SplitSeq(path, ":") {
-		if directory == "" {
-			directory = "."
+		if !strings.HasPrefix(directory, "/") {
+			continue // never a program that happens to lie in the working directory
 		}
 		file := directory + "/" + name
 		err := executable(file)
