@@ -83,6 +83,7 @@ async function mergeLayers(
       await checkSize(layer);
       const entries = layer.entries ?? (await scanTarFile(layer.path, signal, { limits, budget }));
       for (const entry of entries) {
+        checkContents(entry, layer.sizeBytes);
         tree.apply(entry, index);
         if (pauser.due()) await pauser.pause();
       }
@@ -91,6 +92,14 @@ async function mergeLayers(
     }
   }
   return tree;
+}
+
+/** A scanner never finds such a file: the entries are another layer's, or the stored tar was cut. */
+function checkContents({ dataOffset, size, sparse }: TarEntry, tarBytes: number): void {
+  const last = sparse?.at(-1);
+  const end =
+    sparse === undefined ? dataOffset + size : last === undefined ? 0 : last.dataOffset + last.length;
+  if (end > tarBytes) throw corrupt("contents lie outside the stored tar");
 }
 
 /** The disk would read past the end of a file that is shorter than it should be. */
