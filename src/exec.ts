@@ -78,7 +78,8 @@ export class ExecError extends MicrovmError implements ExecResult {
 }
 
 /** A process started by `vm.exec`: a promise of its result, and a handle on it while it runs. */
-export class ExecProcess implements PromiseLike<ExecResult> {
+export class ExecProcess implements Promise<ExecResult> {
+  readonly [Symbol.toStringTag] = "ExecProcess";
   readonly stdin: Writable | undefined;
   /** Only with `buffer: false`; it must then be read. */
   readonly stdout: Readable | undefined;
@@ -124,6 +125,14 @@ export class ExecProcess implements PromiseLike<ExecResult> {
     onError?: ((error: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     return this.#result.then(onResult, onError);
+  }
+
+  catch<B = never>(onError?: ((error: unknown) => B | PromiseLike<B>) | null): Promise<ExecResult | B> {
+    return this.#result.catch(onError);
+  }
+
+  finally(onSettled?: (() => void) | null): Promise<ExecResult> {
+    return this.#result.finally(onSettled);
   }
 
   async #collect(command: string, options: z.output<typeof execOptionsSchema>): Promise<ExecResult> {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { closeSync, openSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { DatabaseSync } from "node:sqlite";
 import { MicrovmError } from "../errors.ts";
@@ -17,6 +18,7 @@ export function openDatabase(path: string, migrations: readonly Migration[]): Da
   const { DatabaseSync } = loadSqlite();
   let db: DatabaseSync | undefined;
   try {
+    closeSync(openSync(path, "a", 0o600)); // SQLite gives its other files the mode of this one
     db = new DatabaseSync(path);
     db.exec("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL");
     if (schemaVersion(db) !== migrations.length) migrate(db, path, migrations);
