@@ -65,6 +65,24 @@ export function ask<Desc extends DescMessage>(
   return makeCall(session, call, (frame) => decodeMessage(schema, frame), options);
 }
 
+/** Waits for a promise, but no longer than the signal says; that ends only the wait. */
+export async function untilAborted<Result>(
+  waited: Promise<Result>,
+  stage: Stage,
+  signal?: AbortSignal,
+): Promise<Result> {
+  if (!signal) return waited;
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(toMicrovmError(signal.reason, stage, signal));
+  if (signal.aborted) abort();
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([waited, promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
 /** The same error where another call met it. */
 export function atStage(error: MicrovmError, stage: Stage): MicrovmError {
   if (error.stage === stage || error.code === "INVALID_OPTION") return error;

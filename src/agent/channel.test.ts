@@ -16,7 +16,7 @@ import {
   RequestSchema,
   Attach_Stdio as Stdio,
 } from "./gen/microvm/v1/channel_pb.ts";
-import { type Channel, connectAgent } from "./index.ts";
+import { type Channel, connectAgent, openAgent } from "./index.ts";
 import { chunkyPair, seededRandom } from "./testing/duplex-pair.ts";
 import { YamuxSession, YamuxStream } from "./yamux/index.ts";
 
@@ -78,7 +78,18 @@ describe("connecting to an agent", { timeout: 20_000 }, () => {
     assert.equal((await read(other, 8)).readUInt32BE() < 100, true);
     assert.equal(await Promise.race([connecting, turn("waiting")]), "waiting");
     other.write(hello());
-    assert.equal((await connecting).agentVersion, "9.9");
+    assert.equal(await (await connecting).connected, "9.9");
+  });
+
+  it("lets calls be made before anybody is there", async () => {
+    const [host, other] = chunkyPair(seededRandom(1));
+    const channel = openAgent(host);
+    const boot = channel.boot({ hostname: "early" });
+    const helloAndCall = await read(other, 40);
+    assert.ok(helloAndCall.includes("early"));
+    other.write(hello(2));
+    await assert.rejects(boot, code("PROTOCOL_ERROR"));
+    await assert.rejects(channel.connected, code("PROTOCOL_ERROR"));
   });
 
   const refusals: [string, Buffer, RegExp][] = [

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Duplex } from "node:stream";
 import { MicrovmError, toMicrovmError } from "../errors.ts";
-import { ask, atStage, makeCall } from "./call.ts";
+import { ask, atStage, makeCall, untilAborted } from "./call.ts";
 import { CallClient } from "./client.ts";
 import { decodeMessage, protocolError } from "./frames.ts";
 import { BootEventSchema, type Ready, ShutdownDoneSchema } from "./gen/microvm/v1/channel_pb.ts";
@@ -12,28 +12,18 @@ import type { BootConfig, BootOptions, Channel, Exec, ExecSpec, WaitOptions } fr
 const MAX_STAGES = 256;
 
 /**
- * Connects to the agent in a guest over a byte stream that is the channel's from now on: both sides say Hello, then
- * speak yamux. The stream need not be connected to anything yet; this waits.
+ * Opens the channel to the agent in a guest over a byte stream that is the channel's from now on. Nobody need be at
+ * the other end yet: calls can be made at once, so that a boot costs no round trip before it; they are answered when
+ * the agent is there.
  *
  * @param duplex - the host's end of the agent's port
- * @param options.signal - ends the wait; the stream is then destroyed
- * @throws MicrovmError `PROTOCOL_ERROR` (another version, or no agent), `CHANNEL_CLOSED`, `ABORTED`, `TIMEOUT`; the
- * stream is destroyed.
  */
-export async function connectAgent(duplex: Duplex, { signal }: WaitOptions = {}): Promise<Channel> {
+export function openAgent(duplex: Duplex): Channel {
   const client = new CallClient(duplex);
-  try {
-    return channel(client, await client.connected(signal));
-  } catch (error) {
-    throw atStage(toMicrovmError(error, "boot", signal), "boot");
-  }
-}
-
-function channel(client: CallClient, version: string): Channel {
   const { session } = client;
   return {
-    agentVersion: printable(version, 64),
-    closed: client.closed,
+    connected: client.peerVersion,
+    closed: session.closed,
     boot: (config, options = {}) => boot(client, config, options),
     exec: (spec, options) => exec(client, spec, options),
     async shutdown(graceMs, { signal } = {}) {
@@ -45,6 +35,25 @@ function channel(client: CallClient, version: string): Channel {
       session.close();
     },
   };
+}
+
+/**
+ * As `openAgent`, and waits until the agent has said hello.
+ *
+ * @param duplex - the host's end of the agent's port
+ * @param options.signal - ends the wait
+ * @throws MicrovmError `PROTOCOL_ERROR` (another version, or no agent), `CHANNEL_CLOSED`, `ABORTED`, `TIMEOUT`; the
+ * stream is destroyed.
+ */
+export async function connectAgent(duplex: Duplex, { signal }: WaitOptions = {}): Promise<Channel> {
+  const channel = openAgent(duplex);
+  try {
+    await untilAborted(channel.connected, "boot", signal);
+    return channel;
+  } catch (error) {
+    channel.close();
+    throw atStage(toMicrovmError(error, "boot", signal), "boot");
+  }
 }
 
 function boot(client: CallClient, config: BootConfig, { signal, onStage }: BootOptions): Promise<Ready> {

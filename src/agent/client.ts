@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Duplex } from "node:stream";
-import { type MicrovmError, toMicrovmError } from "../errors.ts";
 import { packageVersion } from "../internal/package.ts";
 import type { Call } from "./call.ts";
 import { RemoteExec } from "./exec.ts";
 import { decodeMessage, FrameDecoder } from "./frames.ts";
 import { type Attach, AttachSchema } from "./gen/microvm/v1/channel_pb.ts";
 import { helloReader, writeHello } from "./hello.ts";
+import { printable } from "./printable.ts";
 import type { WaitOptions } from "./types.ts";
 import { type Substream, YamuxSession } from "./yamux/index.ts";
 
@@ -23,6 +23,7 @@ export interface ExecCall {
 /** The calling end of a channel, be it to a guest or to a machine's api.sock. */
 export class CallClient {
   readonly session: YamuxSession;
+  /** Of the peer's Hello. Needs no handler. */
   readonly peerVersion: Promise<string>;
   readonly #execs = new Map<bigint, RemoteExec>();
   #nextId = 1n;
@@ -30,34 +31,14 @@ export class CallClient {
   constructor(duplex: Duplex) {
     const hello = Promise.withResolvers<string>();
     this.peerVersion = hello.promise;
-    this.peerVersion.catch(() => {}); // whoever connects waits for it
+    this.peerVersion.catch(() => {}); // the session's end is told to every call too
     writeHello(duplex, packageVersion());
     this.session = new YamuxSession(duplex, {
       role: "client",
-      preface: helloReader(({ version }) => hello.resolve(version)),
+      preface: helloReader(({ version }) => hello.resolve(printable(version, 64))),
       onSubstream: (substream) => this.#accept(substream),
     });
     this.session.closed.then(hello.reject);
-  }
-
-  /** Waits for the peer's Hello. Closes the session if that does not come. */
-  async connected(signal?: AbortSignal): Promise<string> {
-    const { promise, reject } = Promise.withResolvers<never>();
-    const abort = () => reject(toMicrovmError(signal?.reason, "boot", signal));
-    try {
-      if (signal?.aborted) abort();
-      signal?.addEventListener("abort", abort, { once: true });
-      return await Promise.race([this.peerVersion, promise]);
-    } catch (error) {
-      this.session.close();
-      throw error;
-    } finally {
-      signal?.removeEventListener("abort", abort);
-    }
-  }
-
-  get closed(): Promise<MicrovmError> {
-    return this.session.closed;
   }
 
   exec(request: ExecCall, { signal }: WaitOptions = {}): RemoteExec {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-export { connectAgent } from "./channel.ts";
+export { connectAgent, openAgent } from "./channel.ts";
 export type { Ready, StageDone } from "./gen/microvm/v1/channel_pb.ts";
 export { connectMachine } from "./machine.ts";
 export { serveCalls } from "./serve.ts";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { connect } from "node:net";
 import { isErrno, MicrovmError, toMicrovmError } from "../errors.ts";
-import { ask } from "./call.ts";
+import { ask, untilAborted } from "./call.ts";
 import { exec } from "./channel.ts";
 import { CallClient } from "./client.ts";
 import { DoneSchema, InspectionSchema, WaitDoneSchema } from "./gen/microvm/v1/channel_pb.ts";
@@ -21,8 +21,9 @@ export async function connectMachine(
 ): Promise<MachineClient> {
   const client = new CallClient(connect(socketPath));
   try {
-    await client.connected(signal);
+    await untilAborted(client.peerVersion, "state", signal);
   } catch (error) {
+    client.session.close();
     if (error instanceof MicrovmError && isNobodyThere(error.cause)) {
       throw new MicrovmError("VM_NOT_RUNNING", "the machine is not running", {
         stage: "state",
@@ -37,7 +38,7 @@ export async function connectMachine(
 function machineClient(client: CallClient): MachineClient {
   const { session } = client;
   return {
-    closed: client.closed,
+    closed: session.closed,
     exec: (spec, options) => exec(client, spec, options),
     attach({ stdin = false, ...options } = {}) {
       const call = (id: bigint) => ({ case: "attach", value: { id, stdin } }) as const;

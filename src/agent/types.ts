@@ -66,8 +66,11 @@ export interface BootOptions extends WaitOptions {
 
 /** The host's end of the channel to one guest. */
 export interface Channel extends AsyncDisposable {
-  /** Version of the agent, for messages. */
-  readonly agentVersion: string;
+  /**
+   * Settles with the agent's version, for messages, when the agent has said hello. Calls need not wait for it.
+   * Rejects with `PROTOCOL_ERROR` if the agent speaks another protocol, or with `CHANNEL_CLOSED`; it needs no handler.
+   */
+  readonly connected: Promise<string>;
   /** Settles, and never rejects, when the channel is gone; with the reason. */
   readonly closed: Promise<MicrovmError>;
   /**
