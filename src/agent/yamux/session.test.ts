@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
@@ -16,13 +17,15 @@ const conversation = fc.record({ there: direction, back: direction, opener: fc.c
 
 type Direction = typeof direction extends fc.Arbitrary<infer T> ? T : never;
 
-/** Byte `at` of a direction: any loss, reordering or mixing of streams shows. */
-const byteAt = (salt: number, at: number) => (at * 31 + (at >>> 8) * 7 + salt) & 0xff;
+/** Each direction sends a part of this, from an offset of its own: any loss, reordering or mixing of streams shows. */
+const noise = randomBytes(6 * 400_000 + 200 * 1009);
+const expected = (salt: number, at: number, size: number) =>
+  noise.subarray(salt * 1009 + at, salt * 1009 + at + size);
 
 async function send(stream: YamuxStream, { writes, pause }: Direction, salt: number): Promise<void> {
   let at = 0;
   for (const size of writes) {
-    const chunk = Buffer.from(Uint8Array.from({ length: size }, (_, index) => byteAt(salt, at + index)));
+    const chunk = expected(salt, at, size);
     at += size;
     if (!stream.write(chunk)) await once(stream, "drain");
     if (pause) await turn();
@@ -34,9 +37,7 @@ async function expectAll(stream: YamuxStream, { writes, pause }: Direction, salt
   let at = 0;
   // A for-await over a Duplex would destroy it at its end, though the other direction goes on.
   for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    for (let index = 0; index < chunk.length; index++) {
-      if (chunk[index] !== byteAt(salt, at + index)) assert.fail(`byte ${at + index}`);
-    }
+    if (!chunk.equals(expected(salt, at, chunk.length))) assert.fail(`bytes from ${at} on`);
     at += chunk.length;
     if (pause) await turn();
   }
@@ -93,8 +94,29 @@ describe("two yamux sessions", { timeout: 120_000 }, () => {
           assert.equal((await sessions[1].closed).code, "CHANNEL_CLOSED");
         },
       ),
-      { numRuns: 30 },
+      { numRuns: 60 },
     );
+  });
+
+  it("let a listener that throws break nothing but its own program's peace", async () => {
+    const { sessions, accepted } = sessionPair(5);
+    const thrown = Promise.withResolvers<unknown>();
+    process.setUncaughtExceptionCaptureCallback(thrown.resolve);
+    try {
+      sessions[0].open().write("bad");
+      sessions[0].open().write("good");
+      while (accepted[1]!.length < 2) await turn();
+      accepted[1]![0]!.on("data", () => {
+        throw new Error("from a listener");
+      });
+      const [chunk] = await once(accepted[1]![1]!, "data");
+      assert.equal(String(chunk), "good");
+      assert.match(String(await thrown.promise), /from a listener/);
+      assert.equal(sessions[1].isClosed, false);
+    } finally {
+      process.setUncaughtExceptionCaptureCallback(null);
+      for (const session of sessions) session.close();
+    }
   });
 
   it("survive streams that are destroyed at any moment, and forget them", async () => {
@@ -131,7 +153,7 @@ describe("two yamux sessions", { timeout: 120_000 }, () => {
         );
         for (const session of sessions) session.close();
       }),
-      { numRuns: 30 },
+      { numRuns: 60 },
     );
   });
 });

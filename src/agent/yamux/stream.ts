@@ -73,7 +73,7 @@ export class YamuxStream extends Duplex {
   #consumer(): Consumer {
     if (this.#isReadable) {
       return {
-        onData: (chunk) => this.push(chunk),
+        onData: (chunk) => this.#deliver(chunk),
         onEnd: () => {
           this.push(null);
         },
@@ -84,6 +84,18 @@ export class YamuxStream extends Duplex {
     }
     // Bytes that nobody asked for are dropped; the peer's end says that it reads no more.
     return { onData: () => true, onEnd: () => this.destroy(), onFailure: (error) => this.destroy(error) };
+  }
+
+  /** What a listener of this stream throws is the caller's to see, and not the other streams' to suffer from. */
+  #deliver(chunk: Buffer): boolean {
+    try {
+      return this.push(chunk);
+    } catch (error) {
+      process.nextTick(() => {
+        throw error;
+      });
+      return true;
+    }
   }
 
   override _read(): void {
