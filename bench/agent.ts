@@ -34,46 +34,49 @@ export async function run(report: Report): Promise<void> {
   await yamuxAlone(report);
 }
 
-/** From `exec()` to its exit status, of a process that does nothing. */
+/** From `exec()` to its exit status, of a process that does nothing; against the same started by node itself. */
 async function roundTrips(report: Report, channel: Channel): Promise<void> {
-  report.step("spawn of a process without the channel");
-  const floor = await measure(EXECS, async () => {
+  const spawned = async () => {
     await once(spawn("/bin/true", [], { stdio: "ignore" }), "exit");
-  });
+  };
   const exec = async () => {
     await channel.exec({ args: ["/bin/true"], env: ENV }).exit;
   };
-  report.step("exec, idle");
   await measure(20, exec);
-  const idle = await measure(EXECS, exec);
-  figures("exec, idle", idle, { p50: 1 });
+  report.step(`${EXECS} processes, idle`);
+  latencies(report, "idle", await measure(EXECS, spawned), await measure(EXECS, exec), { p50: 1 });
 
-  report.step("exec while 1 GiB is copied on another stream");
+  report.step(`${EXECS} processes while 1 GiB and more is copied on another stream`);
   const stop = new AbortController();
   const copied = copyUntil(channel, stop.signal);
-  const busy = await measure(EXECS, exec);
+  const floor = await measure(EXECS, spawned);
+  const times = await measure(EXECS, exec);
   stop.abort();
-  const bytes = await copied;
-  figures("exec, under load", busy, { p99: 5 });
-  report.figure({ name: "copied meanwhile", value: bytes / GIB, unit: "GiB" });
+  latencies(report, "under load", floor, times, { p99: 5 });
+  report.figure({ name: "copied meanwhile", value: (await copied) / GIB, unit: "GiB" });
+}
 
-  function figures(name: string, times: readonly number[], limits: { p50?: number; p99?: number }): void {
-    for (const [label, quantile] of [
-      ["p50", 0.5],
-      ["p99", 0.99],
-    ] as const) {
-      const value = at(times, quantile);
-      const limit = limits[label];
-      const against = at(floor, quantile);
-      report.figure({
-        name: `${name}, ${label}`,
-        value,
-        unit: "ms",
-        against: "spawn by node",
-        ratio: value / against,
-        ...(limit !== undefined && { target: `≤ ${limit} ms`, ok: value <= limit }),
-      });
-    }
+function latencies(
+  report: Report,
+  name: string,
+  floor: readonly number[],
+  times: readonly number[],
+  limits: { readonly p50?: number; readonly p99?: number },
+): void {
+  for (const [label, quantile] of [
+    ["p50", 0.5],
+    ["p99", 0.99],
+  ] as const) {
+    const value = at(times, quantile);
+    const limit = limits[label];
+    report.figure({
+      name: `exec, ${name}, ${label}`,
+      value,
+      unit: "ms",
+      against: "spawn by node",
+      ratio: value / at(floor, quantile),
+      ...(limit !== undefined && { target: `≤ ${limit} ms`, ok: value <= limit }),
+    });
   }
 }
 
