@@ -24,7 +24,7 @@ import (
 
 // Server starts processes for the host.
 type Server struct {
-	Session *yamux.Session
+	Session *channel.Session
 	Reaper  *reaper.Reaper
 	// Native serves tests and benchmarks on a host: "" as the user is whoever runs the agent, and processes die
 	// with it.
@@ -38,7 +38,7 @@ type Server struct {
 }
 
 // NewServer returns a Server. Its thread starts with the first process, by when the root has been switched.
-func NewServer(session *yamux.Session, children *reaper.Reaper, native bool) *Server {
+func NewServer(session *channel.Session, children *reaper.Reaper, native bool) *Server {
 	return &Server{Session: session, Reaper: children, Native: native, spawner: sync.OnceValue(newSpawner)}
 }
 
@@ -88,25 +88,42 @@ func (s *Server) serve(control *yamux.Stream, request *pb.Exec) error {
 	defer running.files.close()
 	go running.followControl(control)
 
-	outputs, err := s.attach(request.Id, &running.files)
+	outputs, err := s.announce(control, request.Id, running)
 	if err != nil {
 		running.kill()
 		return err
 	}
-	started := &pb.ExecEvent{Event: &pb.ExecEvent_Started{Started: &pb.Started{Pid: int32(running.process.Pid())}}}
-	if err := channel.WriteFrame(control, started); err != nil {
-		running.kill()
-		return err
-	}
-
 	<-running.process.Done()
 	for _, output := range outputs {
 		output.finish()
 	}
-	status := running.process.Status()
-	return channel.WriteFrame(control, &pb.ExecEvent{Event: &pb.ExecEvent_Exited{
+	return s.conclude(control, outputs, running.process.Status())
+}
+
+// announce attaches the stdio and says that the process has started.
+func (s *Server) announce(control *yamux.Stream, id uint64, r *running) ([]*output, error) {
+	s.Session.Cork()
+	defer s.Session.Uncork()
+	outputs, err := s.attach(id, r)
+	if err != nil {
+		return nil, err
+	}
+	return outputs, channel.WriteFrame(control, &pb.ExecEvent{Event: &pb.ExecEvent_Started{
+		Started: &pb.Started{Pid: int32(r.process.Pid())},
+	}})
+}
+
+// conclude ends the outputs and says how the process ended.
+func (s *Server) conclude(control *yamux.Stream, outputs []*output, status reaper.Status) error {
+	s.Session.Cork()
+	defer s.Session.Uncork()
+	for _, output := range outputs {
+		output.stream.Close()
+	}
+	err := channel.WriteFrame(control, &pb.ExecEvent{Event: &pb.ExecEvent_Exited{
 		Exited: &pb.Exited{Code: int32(status.Code), Signal: int32(status.Signal)},
 	}})
+	return errors.Join(err, control.Close())
 }
 
 // running is a process that was started.
@@ -205,7 +222,8 @@ func (s *Server) identity(request *pb.Exec) (user.User, *syscall.Credential, err
 }
 
 // attach opens a stream to the host for each file the request wants, and starts the copying.
-func (s *Server) attach(id uint64, f *files) ([]*output, error) {
+func (s *Server) attach(id uint64, r *running) ([]*output, error) {
+	f := &r.files
 	type pair struct {
 		file  *os.File
 		stdio pb.Attach_Stdio
@@ -229,11 +247,13 @@ func (s *Server) attach(id uint64, f *files) ([]*output, error) {
 		if p.stdio == pb.Attach_STDIO_STDIN {
 			go copyInput(stream, p.file, f.terminal != nil)
 		} else {
-			outputs = append(outputs, startOutput(p.file, f.terminal != nil, stream))
+			output := &output{file: p.file, terminal: f.terminal != nil, stream: stream, exited: r.process.Done()}
+			outputs = append(outputs, output.start())
 		}
 	}
 	if f.terminal != nil && f.stdout == nil {
-		outputs = append(outputs, startOutput(f.terminal, true, nowhere{}))
+		output := &output{file: f.terminal, terminal: true, stream: nowhere{}, exited: r.process.Done()}
+		outputs = append(outputs, output.start())
 	}
 	return outputs, nil
 }

@@ -10,10 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"microvm.internal/guest/channel"
 	"microvm.internal/guest/crash"
 )
-
-const copySize = 64 << 10
 
 // longAgo as a deadline ends a blocked read at once.
 var longAgo = time.Unix(1, 0)
@@ -23,11 +22,15 @@ type output struct {
 	file     *os.File // read end of a pipe, or the terminal's master
 	terminal bool
 	stream   io.WriteCloser
+	exited   <-chan struct{} // closed when the process has ended
 	done     chan struct{}
 }
 
-func startOutput(file *os.File, terminal bool, stream io.WriteCloser) *output {
-	o := &output{file: file, terminal: terminal, stream: stream, done: make(chan struct{})}
+// lastWords is how long the end of an output waits for the end of the process, to be told with it.
+const lastWords = 2 * time.Millisecond
+
+func (o *output) start() *output {
+	o.done = make(chan struct{})
 	go o.run()
 	return o
 }
@@ -35,8 +38,7 @@ func startOutput(file *os.File, terminal bool, stream io.WriteCloser) *output {
 func (o *output) run() {
 	defer crash.Guard()
 	defer close(o.done)
-	defer o.stream.Close()
-	buffer := make([]byte, copySize)
+	buffer := make([]byte, channel.BodySize)
 	for {
 		n, err := o.file.Read(buffer)
 		if n > 0 {
@@ -51,13 +53,19 @@ func (o *output) run() {
 			return
 		}
 		if err != nil {
-			return // io.EOF, or EIO: nobody has the terminal open any more
+			// io.EOF, or EIO: nobody has the terminal open any more. A process may do well without its output.
+			select {
+			case <-o.exited:
+			case <-time.After(lastWords):
+				o.stream.Close()
+			}
+			return
 		}
 	}
 }
 
-// finish delivers what the process wrote before it ended, and not what others who have the file open may still
-// write.
+// finish ends the copying once the process has exited, but not the stream. It delivers what the process wrote, and
+// not what others who have the file open may still write.
 func (o *output) finish() {
 	if o.file.SetReadDeadline(longAgo) != nil {
 		return // closed already
@@ -117,7 +125,7 @@ func ignoringEINTR(f func() (int, error)) (int, error) {
 // error: the rest is discarded, and the guest's side of the stream is closed to say so.
 func copyInput(stream io.ReadWriteCloser, file *os.File, tty bool) {
 	defer crash.Guard()
-	_, err := io.CopyBuffer(onlyWriter{file}, onlyReader{stream}, make([]byte, copySize))
+	_, err := io.CopyBuffer(onlyWriter{file}, onlyReader{stream}, make([]byte, channel.BodySize))
 	if err == nil && tty {
 		sendEOF(file)
 	}

@@ -27,7 +27,7 @@ const flushLimit = 500 * time.Millisecond
 
 // agent answers the host's calls.
 type agent struct {
-	session  *yamux.Session
+	session  *channel.Session
 	children *reaper.Reaper
 	execs    *exec.Server
 	native   bool
@@ -40,7 +40,7 @@ type agent struct {
 	shutdownOnce sync.Once
 }
 
-func newAgent(session *yamux.Session, children *reaper.Reaper, native bool) *agent {
+func newAgent(session *channel.Session, children *reaper.Reaper, native bool) *agent {
 	a := &agent{
 		session:  session,
 		children: children,
@@ -119,7 +119,7 @@ func (a *agent) boot(stream *yamux.Stream, config *pb.Boot) {
 		slog.Error("fatal: boot: " + err.Error())
 		events.failed(err)
 		events.close()
-		channel.Flushed(a.session, flushLimit)
+		a.session.Flushed(flushLimit)
 		power.Off()
 	}
 	a.machine = machine
@@ -136,7 +136,7 @@ func (a *agent) shutdown(stream *yamux.Stream, grace time.Duration) {
 				slog.Warn("shutdown: answer", "error", err)
 			}
 			stream.Close()
-			channel.Flushed(a.session, flushLimit)
+			a.session.Flushed(flushLimit)
 		}
 		if a.native {
 			a.session.Close()

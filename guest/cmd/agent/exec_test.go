@@ -394,3 +394,20 @@ func TestNothingStartsDuringAShutdown(t *testing.T) {
 	})
 	stubborn.wait()
 }
+
+func TestOutputEndsWhenTheProcessClosesIt(t *testing.T) {
+	c := startAgent(t)
+	e, failed := c.start(&pb.Exec{Args: []string{"sh", "-c", "echo bye; exec >&-; sleep 300"}, Stdout: true})
+	if failed != nil {
+		t.Fatal(failed.Message)
+	}
+	stream := e.stream(pb.Attach_STDIO_STDOUT)
+	if err := stream.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(stream); err != nil || string(text) != "bye\n" {
+		t.Errorf("got %q %v", text, err)
+	}
+	e.signal(syscall.SIGKILL)
+	e.wait()
+}

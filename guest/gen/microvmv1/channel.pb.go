@@ -25,6 +25,9 @@ import (
 //   4. On a stream the host opens, the first frame is a Request. What follows depends on the call.
 //   5. On a stream the guest opens, the first frame is an Attach. Raw bytes follow: the stdio of an exec.
 //      A half-close is the end of that file.
+//
+// The host need not wait for anything: it may write its Hello, Boot and first Exec before the machine starts. An
+// Exec waits for the end of the boot. A call that the guest does not know is answered with a Done.
 
 type ExecFailed_Reason int32
 
