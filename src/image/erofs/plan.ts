@@ -48,7 +48,8 @@ export type Contents =
 export interface ImagePlan {
   /** In ascending order of their offsets; the root is the first. */
   readonly placements: readonly Placement[];
-  readonly placementOf: ReadonlyMap<Inode, Placement>;
+  /** The same by the ids of their inodes. */
+  readonly byInode: readonly (Placement | undefined)[];
   readonly firstDataBlock: number;
   readonly totalBlocks: number;
   readonly hasChunks: boolean;
@@ -91,7 +92,7 @@ export async function planImage(
 class Planner {
   readonly #limits: ImageLimits;
   readonly #placements: Placement[] = [];
-  readonly #placementOf = new Map<Inode, Placement>();
+  readonly #byInode: (Placement | undefined)[] = [];
   #end: number;
   #dataBlocks = 0;
   #sparseBytes = 0;
@@ -104,7 +105,7 @@ class Planner {
 
   /** Finds a place for an inode, or counts one more link to it. */
   place(inode: Inode): void {
-    const known = this.#placementOf.get(inode);
+    const known = this.#byInode[inode.id];
     if (known !== undefined) {
       known.links += 1;
       return;
@@ -155,11 +156,11 @@ class Planner {
     const links = inode.kind === "directory" ? 2 + countSubdirectories(inode) : 1;
     const placement = { inode, offset, xattrs, contents, links };
     this.#placements.push(placement);
-    this.#placementOf.set(inode, placement);
+    this.#byInode[inode.id] = placement;
   }
 
   namesOf(directory: Directory): DirentLayout["names"] {
-    const contents = this.#placementOf.get(directory)?.contents;
+    const contents = this.#byInode[directory.id]?.contents;
     return contents?.kind === "directory" ? contents.dirents.names : [];
   }
 
@@ -171,7 +172,7 @@ class Planner {
     }
     return {
       placements: this.#placements,
-      placementOf: this.#placementOf,
+      byInode: this.#byInode,
       firstDataBlock,
       totalBlocks,
       hasChunks: this.#hasChunks,

@@ -142,10 +142,10 @@ function inlineSize(contents: Contents): number {
   return contents.kind === "directory" && contents.inline ? contents.dirents.tailSize : 0;
 }
 
-function direntTargets({ placementOf }: ImagePlan, directory: Directory): (name: ByteString) => DirentTarget {
+function direntTargets({ byInode }: ImagePlan, directory: Directory): (name: ByteString) => DirentTarget {
   return (name) => {
     const inode = namedInode(directory, name);
-    const offset = placementOf.get(inode)?.offset ?? 0;
+    const offset = byInode[inode.id]?.offset ?? 0;
     return { nid: offset / NID_UNIT, fileType: FILE_TYPE[inode.kind] };
   };
 }

@@ -12,8 +12,14 @@ export interface Metadata {
   readonly xattrs: ReadonlyMap<ByteString, Uint8Array>;
 }
 
+/*
+ * Every inode has an `id`: small numbers, given in the order of creation, none twice in a tree. Inodes that were
+ * replaced or hidden leave gaps.
+ */
+
 export interface FileInode {
   readonly kind: "file";
+  readonly id: number;
   readonly metadata: Metadata;
   readonly size: number;
   /** Index of the layer whose tar holds the contents, and where in it. */
@@ -24,12 +30,14 @@ export interface FileInode {
 
 export interface SymlinkInode {
   readonly kind: "symlink";
+  readonly id: number;
   readonly metadata: Metadata;
   readonly target: ByteString;
 }
 
 export interface SpecialInode {
   readonly kind: "character-device" | "block-device" | "fifo";
+  readonly id: number;
   readonly metadata: Metadata;
   readonly devMajor: number;
   readonly devMinor: number;
@@ -37,6 +45,7 @@ export interface SpecialInode {
 
 export interface Directory {
   readonly kind: "directory";
+  readonly id: number;
   metadata: Metadata;
   /** Undefined for the root. */
   readonly parent: Directory | undefined;
@@ -69,9 +78,10 @@ export const IMPLICIT_METADATA: Metadata = {
 };
 
 /** A directory that no entry describes yet; `parent` is undefined for the root. */
-export function createDirectory(parent: Directory | undefined, layer: number): Directory {
+export function createDirectory(id: number, parent: Directory | undefined, layer: number): Directory {
   return {
     kind: "directory",
+    id,
     metadata: IMPLICIT_METADATA,
     parent,
     depth: parent === undefined ? 0 : parent.depth + 1,

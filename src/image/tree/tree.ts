@@ -13,9 +13,10 @@ import { applyWhiteout, parseWhiteout } from "./whiteout.ts";
  * docs/IMAGES.md lists the differences.
  */
 export class ImageTree {
-  readonly root: Directory = createDirectory(undefined, -1);
+  readonly root: Directory = createDirectory(0, undefined, -1);
   readonly #limits: ImageLimits;
   readonly #resolver: PathResolver;
+  #lastId = 0;
 
   constructor(limits: ImageLimits = IMAGE_LIMITS) {
     this.#limits = limits;
@@ -66,7 +67,8 @@ export class ImageTree {
       claim(directory, layer);
       return;
     }
-    const inode = entry.type === "hardlink" ? this.#linkTarget(entry.linkPath) : createInode(entry, layer);
+    const inode =
+      entry.type === "hardlink" ? this.#linkTarget(entry.linkPath) : createInode(this.#newId(), entry, layer);
     this.#setChild(parent, name, { inode, layer });
   }
 
@@ -79,12 +81,17 @@ export class ImageTree {
 
   /** A new directory in place of whatever has the name. */
   #makeDirectory(parent: Directory, name: ByteString, layer: number): Directory {
-    const inode = createDirectory(parent, layer);
+    const inode = createDirectory(this.#newId(), parent, layer);
     if (inode.depth > this.#limits.maxDepth) {
       throw overLimit(`more than ${this.#limits.maxDepth} directories deep`);
     }
     this.#setChild(parent, name, { inode, layer });
     return inode;
+  }
+
+  #newId(): number {
+    this.#lastId += 1;
+    return this.#lastId;
   }
 
   #setChild(parent: Directory, name: ByteString, dentry: Dentry): void {
@@ -105,20 +112,20 @@ function describe(directory: Directory, entry: TarEntry, layer: number): void {
   directory.metadataLayer = layer;
 }
 
-function createInode(entry: TarEntry, layer: number): Inode {
+function createInode(id: number, entry: TarEntry, layer: number): Inode {
   const metadata = metadataOf(entry);
   switch (entry.type) {
     case "file": {
       const { size, dataOffset, sparse } = entry;
-      return { kind: "file", metadata, size, layer, dataOffset, sparse };
+      return { kind: "file", id, metadata, size, layer, dataOffset, sparse };
     }
     case "symlink":
-      return { kind: "symlink", metadata, target: entry.linkPath };
+      return { kind: "symlink", id, metadata, target: entry.linkPath };
     case "character-device":
     case "block-device":
     case "fifo": {
       const { devMajor, devMinor } = entry;
-      return { kind: entry.type, metadata, devMajor, devMinor };
+      return { kind: entry.type, id, metadata, devMajor, devMinor };
     }
     default:
       throw new MicrovmError("INTERNAL", `no inode for a ${entry.type}`, { stage: "image" });
