@@ -17,19 +17,16 @@ import (
 
 // agentCPU is the processor time the agent itself has used, which other work on the machine disturbs least.
 func (c *client) agentCPU(b *testing.B) time.Duration {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(c.process.Process.Pid) + "/schedstat")
-	if err != nil {
-		return 0 // not every kernel tells
-	}
-	var total time.Duration
-	tasks, err := os.ReadDir("/proc/" + strconv.Itoa(c.process.Process.Pid) + "/task")
+	directory := "/proc/" + strconv.Itoa(c.process.Process.Pid) + "/task/"
+	tasks, err := os.ReadDir(directory)
 	if err != nil {
 		b.Fatal(err)
 	}
+	var total time.Duration
 	for _, task := range tasks {
-		text, err = os.ReadFile("/proc/" + strconv.Itoa(c.process.Process.Pid) + "/task/" + task.Name() + "/schedstat")
+		text, err := os.ReadFile(directory + task.Name() + "/schedstat")
 		if err != nil {
-			continue // the thread has ended
+			continue // the thread has ended, or the kernel does not tell
 		}
 		nanos, _ := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
 		total += time.Duration(nanos)
