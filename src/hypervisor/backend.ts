@@ -98,7 +98,10 @@ export interface Vmm {
   readonly acceleration: Acceleration;
   /** The virtio-serial port named `agent`, with flow control in both directions. */
   readonly agent: Duplex;
-  /** What the guest prints on its console. Always read it: a guest whose console is full stands still. */
+  /**
+   * What the guest prints on its console. Always read it: a guest whose console is full stands still. It ends by itself
+   * when the VMM has; the last words may come a little after `exited`.
+   */
   readonly console: Readable;
   /** Frames of the virtio-net device; there exactly when the config has a `nic`. */
   readonly nic?: Duplex | undefined;

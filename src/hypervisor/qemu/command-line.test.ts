@@ -34,14 +34,20 @@ test("nothing comes from QEMU's defaults or a configuration file, and a reset en
 });
 
 const machines: readonly (readonly [string, QemuTarget, string, string, string])[] = [
-  ["x86-64 emulated", tcg, "microvm,acpi=off,isa-serial=off,x-option-roms=off", "tcg", "max,svm=off"],
+  [
+    "x86-64 emulated",
+    tcg,
+    "microvm,acpi=off,isa-serial=off,x-option-roms=off",
+    "tcg,thread=multi,tb-size=256",
+    "max,svm=off",
+  ],
   ["x86-64 on KVM", kvm, "microvm,acpi=off,isa-serial=off,x-option-roms=off", "kvm", "host"],
   ["arm64 on KVM", arm, "virt,gic-version=max,acpi=off,highmem=on", "kvm", "host"],
   [
     "arm64 emulated",
     { ...arm, acceleration: "tcg" },
     "virt,gic-version=max,acpi=off,highmem=on",
-    "tcg",
+    "tcg,thread=multi,tb-size=256",
     "max",
   ],
 ];

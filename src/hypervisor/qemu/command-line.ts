@@ -28,7 +28,7 @@ export function qemuArguments(config: VmmConfig, target: QemuTarget): string[] {
       ? ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
       : []),
     ...["-machine", machine(target)],
-    ...["-accel", target.acceleration],
+    ...["-accel", accelerator(target)],
     ...["-cpu", cpuModel(target)],
     ...["-smp", `cpus=${config.cpus},maxcpus=${config.cpus}`],
     ...["-m", `size=${config.memoryMiB}M`],
@@ -51,6 +51,11 @@ function machine(target: QemuTarget): string {
   // The x86 microvm machine with ACPI on has no console here, and its serial port is of no use to us.
   if (target.arch === "x64") return "microvm,acpi=off,isa-serial=off,x-option-roms=off";
   return "virt,gic-version=max,acpi=off,highmem=on";
+}
+
+function accelerator(target: QemuTarget): string {
+  // Room for translated code, in MiB: as much as large programs fill, a quarter of what QEMU would let a guest take.
+  return target.acceleration === "tcg" ? "tcg,thread=multi,tb-size=256" : target.acceleration;
 }
 
 function cpuModel(target: QemuTarget): string {
@@ -89,6 +94,8 @@ function x64Parameters(config: VmmConfig, target: QemuTarget): string[] {
     "mitigations=off",
     // All emulated CPUs read the host's counter; without this a second CPU means a clock that ticks 250 times a second.
     "tsc=reliable",
+    // The interrupt controller is known to work; on a busy machine the test for it fails, which is fatal.
+    "no_timer_check",
     // Patching code is what an emulator does worst, and a lock prefix costs it nothing.
     "noreplace-smp",
   );

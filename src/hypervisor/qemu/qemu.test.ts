@@ -79,7 +79,7 @@ test("several CPUs, disks and a link, at paths with commas, quotes and spaces", 
   const settings: Partial<VmmConfig> = {
     name: "with, all=of it",
     cpus: 2,
-    cmdline: "loglevel=6",
+    initramfs: guestInitramfs(dir, "log"),
     disks: [shared, { path: upper, format: "raw", readOnly: false }],
     nic: { mac: "02:4b:72:75:6e:00", mtu: 65520 },
   };
@@ -90,6 +90,7 @@ test("several CPUs, disks and a link, at paths with commas, quotes and spaces", 
   vmm.nic.resume();
   const printed = await consoleOf(vmm);
   assert.equal((await vmm.exited).reason, "guest-reset");
+  assert.match(printed, /\[vda\] 2048 512-byte logical blocks/);
   assert.match(printed, /\[vdb\] 16384 512-byte logical blocks/);
   assert.doesNotMatch(printed, /Flags mismatch|probe .* failed/);
   await other.quit();

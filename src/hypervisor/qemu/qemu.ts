@@ -28,6 +28,9 @@ interface Survey {
   readonly tscKHz?: number | undefined;
 }
 
+/** What is asked in a survey; another number whenever that changes. */
+const SURVEY = "qemu survey 1";
+
 type Found = { readonly binary: string; readonly acceleration: Acceleration; readonly survey: Survey };
 
 /** The QEMU backend: everywhere QEMU runs, with KVM or HVF where they work and emulation where not. */
@@ -79,7 +82,7 @@ async function survey(options: QemuOptions, signal?: AbortSignal): Promise<Found
   }
   const accel = options.accel ?? "auto";
   const identities = [binary, "/dev/kvm"].map(fileIdentity);
-  const result = await remembered(options.cacheDir, ["qemu", ...identities], isSurvey, async () => {
+  const result = await remembered(options.cacheDir, [SURVEY, ...identities], isSurvey, async () => {
     const [features, probe] = await Promise.all([askQemu(binary, signal), probeNative(binary, signal)]);
     return { ...features, ...probe };
   });

@@ -11,13 +11,24 @@ const PROGRAMS = {
   sleep: "b822000000 0f05 ebf7",
   /** Returns from /init: the kernel panics. */
   exit: "31ff b83c000000 0f05",
+  /** Copies /dev/kmsg to the console, then restarts. */
+  log:
+    "488d3d4c000000be00080000b8020000000f0589c389df488db42400e0ffffba0020000031c00f05" +
+    "4885c07e1089c2bf01000000b8010000000f05ebd8bfaddee1febe69191228ba67452301b8a90000" +
+    "000f052f6465762f6b6d736700",
 } as const;
 
 /** Writes an initramfs whose /init does one thing, and returns its path. */
 export function guestInitramfs(dir: string, program: keyof typeof PROGRAMS): string {
   const path = join(dir, `${program}.cpio`);
   const init = staticElf(Buffer.from(PROGRAMS[program].replaceAll(" ", ""), "hex"));
-  writeFileSync(path, writeCpio([{ type: "file", path: "init", mode: 0o755, data: init }]));
+  const cpio = writeCpio([
+    { type: "directory", path: "dev", mode: 0o755 },
+    { type: "character", path: "dev/console", mode: 0o600, major: 5, minor: 1 },
+    { type: "character", path: "dev/kmsg", mode: 0o600, major: 1, minor: 11 },
+    { type: "file", path: "init", mode: 0o755, data: init },
+  ]);
+  writeFileSync(path, cpio);
   return path;
 }
 
