@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { z } from "zod";
+import type * as z from "zod";
 import { corrupt, printable, quoted } from "../image-errors.ts";
 
 /** Parses a JSON document that arrived from outside; `what` names it in the error. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { z } from "zod";
+import type * as z from "zod";
 import { corrupt, overLimit, quoted, unsupported } from "../image-errors.ts";
 import { IMAGE_LIMITS } from "../limits.ts";
 import { check, parseJson } from "./json.ts";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { z } from "zod";
+import * as z from "zod";
 import { MicrovmError } from "../../errors.ts";
 import { quoted } from "../image-errors.ts";
 import { readDocument } from "./body.ts";

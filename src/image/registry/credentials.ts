@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { isErrno, MicrovmError, messageOf } from "../../errors.ts";
 
 /** How this user proves to a registry who they are. */

@@ -114,8 +114,10 @@ export function transportFailure(error: unknown, url: URL): Error {
 
 async function createAgent(tuning: RegistryTuning): Promise<Agent> {
   const { Agent } = await import("undici");
+  // Less than one read of a socket: chunks are then handed on one by one, and not joined into longer ones first.
+  const connect = { timeout: tuning.connectTimeoutMs, highWaterMark: 16 * 1024 };
   return new Agent({
-    connect: { timeout: tuning.connectTimeoutMs },
+    connect,
     headersTimeout: tuning.headersTimeoutMs,
     bodyTimeout: tuning.stallTimeoutMs,
     maxHeaderSize: MAX_HEADER_BYTES,
