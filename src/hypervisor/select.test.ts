@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -53,9 +53,10 @@ test("what is found out about the machine is remembered until it reboots", async
   try {
     const first = await qemu({ cacheDir }).availability();
     if (!first.ok) return t.skip(`${first.reason}; ${first.hint}`);
-    const before = performance.now();
-    assert.deepEqual(await qemu({ cacheDir }).availability(), first);
-    assert.ok(performance.now() - before < 50, "the second answer runs nothing");
+    const [name] = readdirSync(join(cacheDir, "machine"));
+    const path = join(cacheDir, "machine", name!);
+    writeFileSync(path, readFileSync(path, "utf8").replace(first.version, "99.9"));
+    assert.deepEqual(await qemu({ cacheDir }).availability(), { ...first, version: "99.9" });
   } finally {
     rmSync(cacheDir, { recursive: true });
   }

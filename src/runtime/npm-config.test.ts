@@ -23,7 +23,6 @@ key=\${MISSING?}
     "@example:registry": "https://scoped.example/",
     "//mirror.example/npm/:_authToken": "secret",
     proxy: "http://proxy.example:3128",
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: npm leaves what is not set as it stands
     cert: "${MISSING}",
     key: "",
   });
