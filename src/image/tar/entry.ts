@@ -53,3 +53,10 @@ export interface TarEntry {
 
 /** What entries without extended attributes share. */
 export const NO_XATTRS: ReadonlyMap<ByteString, Uint8Array> = new Map();
+
+/** About how much memory an entry keeps beyond a fixed amount. */
+export function retainedBytes({ path, linkPath, sparse, xattrs }: TarEntry): number {
+  let bytes = path.length + linkPath.length + 24 * (sparse?.length ?? 0);
+  for (const [name, value] of xattrs) bytes += name.length + value.length;
+  return bytes;
+}

@@ -4,7 +4,8 @@ import type { ImageLimits } from "../limits.ts";
 import { type ByteString, NO_XATTRS, type TarEntry, type TarEntryType } from "./entry.ts";
 import type { Extensions } from "./extensions.ts";
 import type { RawHeader } from "./header.ts";
-import { parseDecimal, parsePaxTime } from "./numeric.ts";
+import { parsePaxTime } from "./numeric.ts";
+import { paxNumber } from "./pax.ts";
 
 const NO_RECORDS: ReadonlyMap<ByteString, ByteString> = new Map();
 /** -1 means "leave as it is" to chown(2) and is no valid id. */
@@ -18,10 +19,7 @@ export function describeMember(header: RawHeader, extensions: Extensions, limits
   const records = extensions.pax?.records ?? NO_RECORDS;
   // An empty value means that the header block's own is right, as in Go's archive/tar.
   const text = (keyword: string) => records.get(keyword) || undefined;
-  const number = (keyword: string, otherwise: number) => {
-    const value = text(keyword);
-    return value === undefined ? otherwise : parseDecimal(value, `PAX ${keyword}`);
-  };
+  const number = (keyword: string, otherwise: number) => paxNumber(extensions.pax, keyword) ?? otherwise;
 
   const path = extensions.longName || text("GNU.sparse.name") || text("path") || header.path;
   const linkPath = extensions.longLink || text("linkpath") || header.linkPath;

@@ -65,6 +65,12 @@ export function parsePax(body: Buffer, limits: ImageLimits): PaxHeader {
   return { records, xattrs: mergeXattrs(schily, libarchive, limits), sparsePairs };
 }
 
+/** A decimal record; undefined when there is none or it is empty, which leaves the header block's own. */
+export function paxNumber(pax: PaxHeader | undefined, keyword: ByteString): number | undefined {
+  const value = pax?.records.get(keyword);
+  return value ? parseDecimal(value, `PAX ${keyword}`) : undefined;
+}
+
 function addSparseNumber(pairs: number[], keyword: string, value: string, limits: ImageLimits): void {
   const expectsOffset = pairs.length % 2 === 0;
   if (expectsOffset !== (keyword === "GNU.sparse.offset")) throw corrupt("malformed PAX sparse map");

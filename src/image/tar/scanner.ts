@@ -2,12 +2,11 @@
 import { MicrovmError } from "../../errors.ts";
 import { corrupt, overLimit } from "../image-errors.ts";
 import { EntryBudget, IMAGE_LIMITS, type ImageLimits } from "../limits.ts";
-import type { TarEntry } from "./entry.ts";
+import { retainedBytes, type TarEntry } from "./entry.ts";
 import { Extensions, isExtension } from "./extensions.ts";
 import { BLOCK, firstNonZero, isZeroBlock, parseHeader } from "./header.ts";
 import { describeMember } from "./member.ts";
-import { parseDecimal } from "./numeric.ts";
-import type { PaxHeader } from "./pax.ts";
+import { paxNumber } from "./pax.ts";
 import { OldSparseReader, paxSparse, SparseMapReader, sparseSegments } from "./sparse.ts";
 
 const OLD_SPARSE = 0x53; // "S"
@@ -94,9 +93,13 @@ export class TarScanner {
   /** Says that the last byte was pushed; throws when the archive is not complete. */
   end(): void {
     // Like other tar readers, takes an archive without end marker or last padding: no content is missing.
-    const complete = this.#state === "members" && this.#filled === 0 && this.#ignore <= this.#padding;
+    const between =
+      this.#filled === 0 &&
+      this.#ignore <= this.#padding &&
+      this.#extension === undefined &&
+      this.#sparse === undefined;
     try {
-      if (!complete && this.#state !== "trailer") throw corrupt("unexpected end of the archive");
+      if (!between && this.#state !== "trailer") throw corrupt("unexpected end of the archive");
       this.#extensions.assertEmpty();
     } catch (error) {
       throw located(error, this.#offset);
@@ -249,19 +252,8 @@ export class TarScanner {
   }
 }
 
-function paxNumber(pax: PaxHeader | undefined, keyword: string): number | undefined {
-  const value = pax?.records.get(keyword);
-  return value ? parseDecimal(value, `PAX ${keyword}`) : undefined;
-}
-
 function paddingOf(bytes: number): number {
   return (BLOCK - (bytes % BLOCK)) % BLOCK;
-}
-
-function retainedBytes(entry: TarEntry): number {
-  let bytes = entry.path.length + entry.linkPath.length + 24 * (entry.sparse?.length ?? 0);
-  for (const [name, value] of entry.xattrs) bytes += name.length + value.length;
-  return bytes;
 }
 
 function located(error: unknown, offset: number): unknown {

@@ -157,6 +157,24 @@ describe("sparse files that lie", () => {
     });
   }
 
+  test("are refused where the archive ends within their map", () => {
+    const pieces = Array.from({ length: 200 }, (_, n) => ({ offset: n * 10, data: Buffer.from("x") }));
+    for (const [format, mapStart] of [
+      ["1.0", 1536],
+      ["old", 512],
+    ] as const) {
+      // biome-ignore format: pairs
+      const archive = sparseMember({ path: "s", size: 10_000, pieces }, format);
+      for (const end of [mapStart, mapStart + 100, mapStart + 512]) {
+        assert.throws(
+          () => only(archive.subarray(0, end)),
+          { code: "IMAGE_CORRUPT", message: /unexpected end/ },
+          format,
+        );
+      }
+    }
+  });
+
   test("are refused for an old map of too many pieces, however it goes on", () => {
     const limits = { ...IMAGE_LIMITS, maxSparseSegments: 10 };
     const pieces = Array.from({ length: 30 }, (_, n) => ({ offset: n * 10, data: Buffer.from("x") }));

@@ -256,6 +256,12 @@ describe("tars that lie", () => {
       /unexpected end/,
     ],
     [
+      "a truncated extension body",
+      tar([{ ...good, pax: [["a", "b".repeat(2000)]] }]).subarray(0, 1024),
+      "IMAGE_CORRUPT",
+      /byte 1024: unexpected end/,
+    ],
+    [
       "an extension with nothing after it",
       withEnd(paxHeader([["path", "a"]])),
       "IMAGE_CORRUPT",

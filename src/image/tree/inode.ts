@@ -56,6 +56,8 @@ export interface Directory {
   layer: number;
   /** The layer whose entry gave this directory its metadata; -1 when none did. */
   metadataLayer: number;
+  /** The last layer whose whiteouts have hidden all that lower layers have in and under this directory. */
+  clearedLayer: number;
 }
 
 export type Inode = FileInode | SymlinkInode | SpecialInode | Directory;
@@ -88,5 +90,6 @@ export function createDirectory(id: number, parent: Directory | undefined, layer
     children: new Map(),
     layer,
     metadataLayer: -1,
+    clearedLayer: -1,
   };
 }

@@ -82,6 +82,17 @@ describe("whiteouts", () => {
   }
 });
 
+test("whiteouts said over and over cost no more than once", () => {
+  const tree = merge(Array.from({ length: 50_000 }, (_, n) => file(`d/own-${n}`)));
+  const start = performance.now();
+  for (let round = 0; round < 10_000; round += 1) {
+    for (const path of ["d/.wh..wh..opq", ".wh.d", ".wh..wh..opq"]) tree.apply(file(path), 0);
+  }
+  assert.equal(paths(tree).length, 50_001);
+  // Walking the directory each time takes a minute.
+  assert.ok(performance.now() - start < 5000);
+});
+
 describe("a layer", () => {
   const kinds = ["file", "directory", "symlink", "character-device", "fifo"] as const;
   for (const from of kinds) {

@@ -44,6 +44,9 @@ export function applyWhiteout(directory: Directory, whiteout: Whiteout, layer: n
 function hideLowerChildren(top: Directory, layer: number): void {
   const directories = [top];
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+    // All that a layer adds after is its own, so once is enough; and each time would take a hostile layer's square.
+    if (directory.clearedLayer === layer) continue;
+    directory.clearedLayer = layer;
     for (const [name, dentry] of directory.children) {
       const kept = hideShallow(directory, name, dentry, layer);
       if (kept !== undefined) directories.push(kept);
