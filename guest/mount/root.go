@@ -177,11 +177,11 @@ func (r *Root) Grow(device string) (func() error, error) {
 // unmounted while the agent runs from it, but no write can follow.
 func (r *Root) Close() error {
 	unix.Sync()
+	if !r.ext4 {
+		return nil // it is gone in a moment
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		return fmt.Errorf("remount / read-only: %w", err)
-	}
-	if !r.ext4 {
-		return nil
 	}
 	// No path leads to the upper any more, but its file descriptor does.
 	path := fmt.Sprintf("/proc/self/fd/%d", r.upper.Fd())
