@@ -4,7 +4,15 @@
 // build/guest/linux-{amd64,arm64}/{agent,initramfs.cpio}. Reproducible, and skipped when nothing has changed.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CpioEntry, writeCpio } from "./cpio.ts";
@@ -25,7 +33,12 @@ function build(arch: string): void {
   const initramfs = join(out, "initramfs.cpio");
   const stamp = join(out, "inputs.sha256");
   const inputs = hashInputs(arch);
-  if (existsSync(agent) && existsSync(initramfs) && existsSync(stamp) && readFileSync(stamp, "utf8") === inputs) {
+  if (
+    existsSync(agent) &&
+    existsSync(initramfs) &&
+    existsSync(stamp) &&
+    readFileSync(stamp, "utf8") === inputs
+  ) {
     report(arch, agent, initramfs, "unchanged");
     return;
   }
@@ -43,7 +56,14 @@ function compile(arch: string, output: string): void {
   const { status, error } = spawnSync("go", ["build", ...flags, "-o", output, "./cmd/agent"], {
     cwd: guest,
     stdio: "inherit",
-    env: { ...process.env, CGO_ENABLED: "0", GOOS: "linux", GOARCH: arch, GOFLAGS: "-mod=readonly" },
+    env: {
+      ...process.env,
+      CGO_ENABLED: "0",
+      GOOS: "linux",
+      GOARCH: arch,
+      GOFLAGS: "-mod=readonly",
+      GOWORK: "off",
+    },
   });
   if (error) throw new Error(`go build: ${error.message}`, { cause: error });
   if (status !== 0) throw new Error(`go build (${arch}): exit status ${status}`);

@@ -49,4 +49,7 @@ for (const out of [typescriptOut, goOut]) {
 }
 
 // The generator leaves assignments nobody reads.
-writeFileSync(join(goOut, "staticcheck.conf"), `# SPDX-License-Identifier: Apache-2.0\nchecks = ["inherit", "-SA4006"]\n`);
+writeFileSync(
+  join(goOut, "staticcheck.conf"),
+  `# SPDX-License-Identifier: Apache-2.0\nchecks = ["inherit", "-SA4006"]\n`,
+);
