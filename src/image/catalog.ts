@@ -111,6 +111,11 @@ export class Catalog {
     return this.#references("WHERE reference = ? AND platform = ?", reference, platform)[0];
   }
 
+  /** For all platforms. */
+  referencesNamed(reference: string): CatalogReference[] {
+    return this.#references("WHERE reference = ? ORDER BY platform", reference);
+  }
+
   referencesOf(imageId: string): CatalogReference[] {
     return this.#references("WHERE image_id = ? ORDER BY reference", imageId);
   }

@@ -35,6 +35,7 @@ export function findLocal(
 /**
  * The image of this name, else of this id or unambiguous start of an id's hex; its files may be gone.
  *
+ * @param platform which of the images of this name; default this machine's
  * @throws MicrovmError `INVALID_REFERENCE` if several ids start so
  */
 export function lookUp(catalog: Catalog, refOrId: string, platform?: string): CatalogImage | undefined {

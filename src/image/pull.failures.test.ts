@@ -30,6 +30,18 @@ describe("a pull that fails", () => {
     fixture.assertEmpty();
   });
 
+  it("says so when the registry has gone since the last pull", async () => {
+    using fixture = new StoreFixture();
+    const gone = await FakeRegistry.start();
+    gone.add(good, "x");
+    const reference = `${gone.host}/app:x`;
+    await fixture.store.pull(reference);
+    await gone[Symbol.asyncDispose]();
+    const pull = fixture.store.pull(reference, { policy: "always" });
+    await assert.rejects(pull, failsWith("REGISTRY_UNREACHABLE", /connection refused/));
+    assert.equal((await fixture.store.pull(reference)).id, good.digest, "it is still here");
+  });
+
   it("says so when the host does not exist", async () => {
     using fixture = new StoreFixture();
     const pull = fixture.store.pull("registry.invalid/x");

@@ -118,6 +118,15 @@ describe("an image store", () => {
     assert.throws(() => store.remove(name("second")), failsWith("IMAGE_NOT_FOUND", /no such image/));
   });
 
+  it("removes by name what was pulled for another platform", async () => {
+    using fixture = new StoreFixture();
+    const foreign = sampleImage({ platform: { os: "linux", architecture: "s390x" } });
+    registry.add(foreign, "foreign");
+    await fixture.store.pull(name("foreign"), { platform: "linux/s390x" });
+    assert.equal(fixture.store.get(name("foreign")), undefined);
+    assert.equal(fixture.store.remove(name("foreign")).id, foreign.digest);
+  });
+
   it("keeps an image for as long as a holder's directory exists", async () => {
     using fixture = new StoreFixture();
     const { store } = fixture;

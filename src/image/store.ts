@@ -141,10 +141,10 @@ export class ImageStore implements Disposable {
    */
   remove(refOrId: string, options: { readonly force?: boolean | undefined } = {}): RemovedImage {
     return this.#guard(() => {
-      const found = lookUp(this.#catalog, refOrId);
+      const name = nameOf(refOrId);
+      const found = lookUp(this.#catalog, refOrId) ?? this.#namedForOthers(name);
       if (!found) throw notHere(`${refOrId}: no such image`);
       const all = [...new Set(this.#catalog.referencesOf(found.id).map(({ reference }) => reference))];
-      const name = nameOf(refOrId);
       const names = name !== undefined && all.includes(name) ? [name] : all;
       try {
         const removed = removeImage(this.#catalog, this.#layout, found, names, options.force ?? false);
@@ -213,6 +213,12 @@ export class ImageStore implements Disposable {
       signal: signal ?? new AbortController().signal,
       emit,
     });
+  }
+
+  /** The image of this name for a platform that is not this machine's. */
+  #namedForOthers(name: string | undefined): CatalogImage | undefined {
+    const [reference] = name === undefined ? [] : this.#catalog.referencesNamed(name);
+    return reference && this.#catalog.image(reference.imageId);
   }
 
   #isComplete(image: CatalogImage): boolean {

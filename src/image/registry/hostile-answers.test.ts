@@ -29,7 +29,7 @@ const answers: HostileCase[] = [
     title: "a Retry-After of a day",
     intercept: onEverything((response) => response.writeHead(429, { "retry-after": "86400" }).end()),
     code: "IMAGE_RATE_LIMITED",
-    message: /too many requests/,
+    message: /too many requests: come back in 86400 s$/,
   },
   {
     title: "a redirect loop",

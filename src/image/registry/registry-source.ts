@@ -55,15 +55,13 @@ export class RegistrySource implements ImageSource {
 
   /** By HEAD, which registries do not count against a user's limit. */
   async resolve(tag: string): Promise<string | undefined> {
-    const response = await this.#exchange(
-      "HEAD",
-      `manifests/${tag}`,
-      { accept: MANIFEST_ACCEPT },
-      this.#signal,
-    );
-    discard(response);
-    const digest = response.header("docker-content-digest");
-    return response.status === 200 && digest !== undefined && isDigest(digest) ? digest : undefined;
+    return this.#retrying(async () => {
+      const headers = { accept: MANIFEST_ACCEPT };
+      const response = await this.#exchange("HEAD", `manifests/${tag}`, headers, this.#signal);
+      discard(response);
+      const digest = response.header("docker-content-digest");
+      return response.status === 200 && digest !== undefined && isDigest(digest) ? digest : undefined;
+    });
   }
 
   async manifest(tagOrDigest: string): Promise<SourceDocument> {

@@ -27,14 +27,17 @@ export async function statusError(
 ): Promise<Error> {
   const { status, url } = response;
   const { code, reason, hint } = verdict(status);
+  const retryAfterMs = parseRetryAfter(response.header("retry-after"), Date.now());
+  const wait = retryAfterMs ? `come back in ${Math.ceil(retryAfterMs / 1000)} s` : "";
   const said = await explanation(response, tuning, signal);
-  const error = new MicrovmError(code, `${what}: ${url.host}: ${reason}${said === "" ? "" : `: ${said}`}`, {
+  const message = [what, url.host, reason, wait, said].filter((part) => part !== "").join(": ");
+  const error = new MicrovmError(code, message, {
     stage: "image",
     hint,
     evidence: { status, url: `${url.origin}${url.pathname}` },
   });
   if (status !== 429 && status !== 408 && status < 500) return error;
-  return new TransientFailure(error, parseRetryAfter(response.header("retry-after"), Date.now()));
+  return new TransientFailure(error, retryAfterMs);
 }
 
 function verdict(status: number): { code: ErrorCode; reason: string; hint: string } {
