@@ -160,10 +160,11 @@ async function yamuxAlone(report: Report): Promise<void> {
       const stream = session.open();
       stream.write("z");
       let bytes = 0;
-      for await (const chunk of stream as AsyncIterable<Buffer>) {
+      stream.on("data", (chunk: Buffer) => {
         bytes += chunk.length;
-        if (bytes >= BULK) break;
-      }
+        if (bytes >= BULK) stream.destroy();
+      });
+      await once(stream, "close");
     },
     "host to guest": async () => {
       const stream = session.open();
