@@ -14,7 +14,6 @@ import {
   removeFiles,
   Timeline,
 } from "./machine/index.ts";
-import { startMonitor } from "./monitor/index.ts";
 import { parseRunOptions, type ResolvedRunOptions, type RunOptions } from "./options.ts";
 import { locateRuntime } from "./runtime/index.ts";
 import type { VmRecord } from "./state/index.ts";
@@ -187,6 +186,7 @@ async function startDetached(
   timeline: Timeline,
 ): Promise<VM> {
   const began = performance.now();
+  const { startMonitor } = await import("./monitor/index.ts");
   await startMonitor(
     { spec, dirs: host.dirs },
     {
