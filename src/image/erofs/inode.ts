@@ -33,14 +33,21 @@ export function writeInode(
   out.writeUInt16LE(FORMAT_EXTENDED | (layout << 1), 0);
   out.writeUInt16LE(xattrCount(xattrs), 2);
   out.writeUInt16LE(MODE_TYPE[inode.kind] | mode, 4);
-  out.writeBigUInt64LE(BigInt(sizeOf(placement)), 8);
+  write64(out, sizeOf(placement), 8);
   out.writeUInt32LE(whereOf(placement, addresses), 16);
   out.writeUInt32LE(number, 20);
   out.writeUInt32LE(uid, 24);
   out.writeUInt32LE(gid, 28);
-  out.writeBigInt64LE(BigInt(mtimeSec), 32);
+  write64(out, mtimeSec, 32);
   out.writeUInt32LE(mtimeNsec, 40);
   out.writeUInt32LE(links, 44);
+}
+
+/** Two's complement, without the cost of a BigInt. */
+function write64(out: Buffer, value: number, at: number): void {
+  const high = Math.floor(value / 2 ** 32);
+  out.writeUInt32LE(value - high * 2 ** 32, at);
+  out.writeInt32LE(high, at + 4);
 }
 
 function sizeOf({ contents }: Placement): number {

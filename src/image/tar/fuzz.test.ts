@@ -4,6 +4,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { MicrovmError } from "../../errors.ts";
 import { layerBeyondUmoci, layerStack } from "../testing/layers.ts";
+import { mutate, randomNumbers } from "../testing/mutate.ts";
 import { writeChecksum } from "../testing/tar-writer.ts";
 import type { TarEntry } from "./entry.ts";
 import { TarScanner } from "./scanner.ts";
@@ -44,7 +45,7 @@ describe("the tar scanner", () => {
   });
 
   test("throws nothing but its own errors at mutated archives, and never hangs", () => {
-    const random = generator(SEED);
+    const random = randomNumbers(SEED);
     const outcomes = new Map<string, number>();
     for (const end = Date.now() + BUDGET_MS; Date.now() < end; ) {
       const archive = mutate(corpus[random(corpus.length)]!, random);
@@ -117,55 +118,10 @@ function checkEntry(entry: TarEntry, archiveBytes: number): void {
   }
 }
 
-/** Changes that get past the checksum: bytes of headers, whole blocks, lengths. */
-function mutate(original: Buffer, random: (below: number) => number): Buffer {
-  let archive = Buffer.from(original);
-  const blocks = () => Math.max(1, archive.length >> 9);
-  for (let changes = 1 + random(4); changes > 0; changes -= 1) {
-    if (archive.length < 512) break;
-    const at = random(blocks()) << 9;
-    switch (random(5)) {
-      case 0:
-        archive[at + random(512)] = random(256);
-        break;
-      case 1: {
-        // A header with one changed byte, but the right checksum.
-        const block = archive.subarray(at, at + 512);
-        if (block.toString("latin1", 257, 262) !== "ustar") break;
-        block[[0, 100, 108, 124, 125, 135, 136, 156, 157, 386, 482, 504][random(12)]! + random(4)] =
-          random(256);
-        writeChecksum(block);
-        break;
-      }
-      case 2:
-        archive = Buffer.concat([archive.subarray(0, at), archive.subarray(at + 512)]);
-        break;
-      case 3:
-        archive.copy(archive, random(blocks()) << 9, at, at + 512);
-        break;
-      case 4:
-        if (random(8) === 0) archive = archive.subarray(0, random(archive.length));
-        break;
-    }
-  }
-  return archive;
-}
-
 function* cut(bytes: Buffer, sizes: readonly number[]): Generator<Buffer> {
   for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
     const size = sizes[turn % sizes.length]!;
     yield bytes.subarray(at, at + size);
     at += size;
   }
-}
-
-/** xorshift32: the same seed finds the same fault. */
-function generator(seed: number): (below: number) => number {
-  let state = seed >>> 0 || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
 }
