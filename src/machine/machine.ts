@@ -179,12 +179,12 @@ export class Machine {
     // All that the guest does not wait for is done while its kernel boots.
     const [opened, booted] = await Promise.allSettled([
       this.#open(sink),
-      bootGuest(spec, { vmm, console }, parts, timeline, signal),
+      bootGuest(spec, { vmm, console }, parts, timeline, signal, (channel) => this.#startWorkload(channel)),
     ]);
     if (booted.status === "fulfilled") this.#channel = booted.value;
     if (opened.status === "rejected") throw opened.reason;
     if (booted.status === "rejected") throw booted.reason;
-    await timeline.measure("workload", () => this.#startWorkload(booted.value, signal));
+    await timeline.measure("workload", () => this.#workload?.pid);
     signal.throwIfAborted();
     this.#started = true;
     const { console: _, ...facts } = this.inspect();
@@ -207,11 +207,10 @@ export class Machine {
     }
   }
 
-  async #startWorkload(channel: Channel, signal: AbortSignal): Promise<void> {
+  #startWorkload(channel: Channel): void {
     const process = this.spec.workload;
     if (!process) return;
-    signal.throwIfAborted();
-    const workload = channel.exec({
+    this.#workload = channel.exec({
       args: [...process.args],
       env: [...process.env],
       cwd: process.cwd,
@@ -223,8 +222,6 @@ export class Machine {
       workload: true,
       createCwd: true,
     });
-    this.#workload = workload;
-    await workload.pid;
   }
 
   /** From a started machine to its end: whichever comes first of workload, VMM, time. */
