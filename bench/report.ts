@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { formatTable } from "../src/cli/table.ts";
 
 /** One measured figure, and what it is measured against in the same run. */
 export interface Figure {
@@ -47,18 +48,7 @@ function formatFigures(figures: readonly Figure[]): string {
     target ?? "",
     ok === undefined ? "" : ok ? "ok" : "MISSED",
   ]);
-  const table = [["figure", "value", "ratio", "target", ""], ...rows];
-  const widths =
-    table[0]?.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0))) ?? [];
-  return table
-    .map(
-      (row) =>
-        `${row
-          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
+  return formatTable(["FIGURE", "VALUE", "RATIO", "TARGET", ""], rows);
 }
 
 function format(value: number): string {
