@@ -15,9 +15,9 @@ export interface ProbeVerdict {
   readonly tscKHz?: number | undefined;
 }
 
-/** KVM need not be faster than the emulator on a program this short, but a working one is not three times slower. */
-const PATIENCE = 3;
-const LEAST_PATIENCE_MS = 400;
+/** KVM need not be faster than the emulator on a program this short, but a working one is not five times slower. */
+const PATIENCE = 5;
+const LEAST_PATIENCE_MS = 500;
 /** For a QEMU that says nothing at all. */
 const LIMIT_MS = 10_000;
 /** A quarter of a second tells the counter's rate to some 0.01 %; on a busy machine it takes longer. */
