@@ -14,9 +14,10 @@ import {
 import { join } from "node:path";
 
 const LAYERS = 8;
-const FILES = 17_000;
-const BYTES = 560e6;
-/** Most files of a distribution are small; this share of the bytes goes to them. */
+const FILES = 18_000;
+const LARGE_FILES = 2_000;
+const BYTES = 575e6;
+/** Most files of a distribution are small. */
 const SMALL = 64 * 1024;
 const LARGEST = 8 * 1024 * 1024;
 
@@ -74,24 +75,32 @@ interface Found {
   readonly size: number;
 }
 
-/** The first files by name, small ones until there are enough, then large ones until there are enough bytes. */
+/** Small files from everywhere, as distributions have them, and as many large ones as make up the bytes. */
 function choose(): Found[] {
   const all = ["/usr/bin", "/usr/lib", "/usr/share"].flatMap(walk);
-  const large = all.filter(({ size }) => size >= SMALL && size < LARGEST);
-  const chosen: Found[] = [];
-  let bytes = 0;
+  const large = evenly(
+    all.filter(({ size }) => size >= SMALL && size < LARGEST),
+    LARGE_FILES,
+  );
+  const small = evenly(
+    all.filter(({ size }) => size < SMALL),
+    FILES - LARGE_FILES,
+  );
+  const chosen = [...small];
+  let bytes = small.reduce((sum, { size }) => sum + size, 0);
   for (const file of large) {
-    if (bytes + file.size > BYTES * 0.75) continue;
-    bytes += file.size;
-    chosen.push(file);
-  }
-  for (const file of all.filter(({ size }) => size < SMALL).sort((a, b) => b.size - a.size)) {
-    if (chosen.length >= FILES) break;
     if (bytes + file.size > BYTES) continue;
     bytes += file.size;
     chosen.push(file);
   }
   return chosen.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+function evenly(files: readonly Found[], count: number): Found[] {
+  const step = files.length / count;
+  return step <= 1
+    ? [...files]
+    : Array.from({ length: count }, (_, n) => files[Math.floor(n * step)] ?? []).flat();
 }
 
 function walk(dir: string): Found[] {

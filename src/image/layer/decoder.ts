@@ -20,7 +20,7 @@ export interface Decoder {
 }
 
 /** What one call into the decompressor fills at most: fewer, longer jobs for the thread pool. */
-const CHUNK_BYTES = 256 * 1024;
+const CHUNK_BYTES = 512 * 1024;
 /** Decompressed bytes that may wait for the sink, so that the decompressor works while the sink does. */
 const READ_AHEAD_BYTES = CHUNK_BYTES;
 

@@ -6,7 +6,7 @@ import { corrupt } from "../image-errors.ts";
 import { type LayerBudgets, LayerFile, type WrittenLayer } from "./layer-file.ts";
 
 /** Compressed bytes that are hashed and decompressed at a time: more than the network delivers at a time. */
-const PIECE_BYTES = 256 * 1024;
+const PIECE_BYTES = 512 * 1024;
 
 /**
  * Streams a layer's blob into the tar file `path`: both its digests are verified to the last byte, and the tar is
