@@ -41,6 +41,23 @@ class Wire extends Duplex {
   }
 }
 
+/** One that takes nothing until `flow`, then everything. */
+class SlowWire extends Wire {
+  #flows = false;
+  #waiting: (() => void) | undefined;
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.sent.push(Buffer.from(chunk));
+    if (this.#flows) done();
+    else this.#waiting = done;
+  }
+
+  flow(): void {
+    this.#flows = true;
+    this.#waiting?.();
+  }
+}
+
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
@@ -146,6 +163,66 @@ describe("a yamux session with a hostile peer", { timeout: 60_000 }, () => {
       await turn();
     }
     assert.equal((await session.closed).code, "PROTOCOL_ERROR");
+  });
+
+  const answers: [string, (substream: Substream) => void][] = [
+    ["nothing", () => {}],
+    ["data", (substream) => substream.write([Buffer.alloc(10)], () => {})],
+    ["a reset", (substream) => substream.reset()],
+  ];
+  for (const [what, answer] of answers) {
+    it(`owes a peer that opens, resets and reads nothing no more than its limits: ${what}`, async () => {
+      const wire = new Wire({ takesAll: false });
+      const session = new YamuxSession(wire, { role: "client", onSubstream: answer });
+      wire.push(header(TYPE_PING, FLAG_SYN, 0, 7)); // the write of its answer never ends
+      await turn();
+      collectGarbage();
+      const before = process.memoryUsage().heapUsed;
+      for (let id = 2; id < 100_000 && !session.isClosed; id += 2) {
+        wire.push(Buffer.concat([update(id, 0, FLAG_SYN), update(id, 0, FLAG_RST)]));
+        if (id % 16 === 0) await turn();
+        assert.ok(session.scheduler.queued <= 2048, `${session.scheduler.queued} wait after ${id / 2} streams`);
+      }
+      collectGarbage();
+      const held = process.memoryUsage().heapUsed - before;
+      assert.ok(held < 8 << 20, `${held} bytes held`);
+      assert.equal(session.isClosed, true);
+      assert.match((await session.closed).message, /too many streams/);
+    });
+  }
+
+  it("takes streams again once a peer that read nothing for a while reads", async () => {
+    const wire = new SlowWire();
+    const opened: Substream[] = [];
+    const onSubstream = (substream: Substream) => void opened.push(substream);
+    const session = new YamuxSession(wire, { role: "client", onSubstream });
+    const pair = (id: number) => Buffer.concat([update(id, 0, FLAG_SYN), update(id, 0, FLAG_RST)]);
+    wire.push(header(TYPE_PING, FLAG_SYN, 0, 7));
+    await turn();
+    for (let id = 2; id <= 1200; id += 2) wire.push(pair(id));
+    await turn();
+    assert.equal(opened.length, 512);
+    wire.flow();
+    await turn();
+    assert.equal(session.scheduler.queued, 0);
+    wire.push(pair(1202));
+    await turn();
+    assert.equal(opened.length, 513);
+    session.close();
+  });
+
+  it("owes it no more when it resets our calls than we have made at a time", async () => {
+    const wire = new Wire({ takesAll: false });
+    const session = new YamuxSession(wire, { role: "client" });
+    wire.push(header(TYPE_PING, FLAG_SYN, 0, 7));
+    await turn();
+    for (let id = 1; id < 4000; id += 2) {
+      session.open().on("error", () => {});
+      wire.push(update(id, 0, FLAG_RST));
+      await turn();
+    }
+    assert.ok(session.scheduler.queued <= 256, `${session.scheduler.queued} wait`);
+    session.close();
   });
 
   it("refuses streams beyond its limit and keeps the others", async () => {

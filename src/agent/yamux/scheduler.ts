@@ -38,6 +38,11 @@ export class Scheduler {
     this.#batch = new Batch(duplex);
   }
 
+  /** Senders and answers that wait for the socket. */
+  get queued(): number {
+    return this.#urgent.length + this.#ring.length + this.#replies.length / 4;
+  }
+
   /** Owes the peer the answer to a ping. False if too many are owed. */
   pong(value: number, flags: number): boolean {
     return this.#reply(TYPE_PING, 0, value, flags);

@@ -25,7 +25,7 @@ import { Substream, type SubstreamOwner } from "./substream.ts";
 const LARGE_WINDOW = 1024 * 1024;
 /** All that streams may have beyond their initial windows, together. */
 const EXTRA_WINDOW_TOTAL = 64 * 1024 * 1024;
-/** Streams of the peer at a time; each can make us hold one initial window. More are refused. */
+/** Streams of the peer at a time, until nothing is owed to it; each can make us hold one initial window. */
 const MAX_PEER_STREAMS = 512;
 /** Streams of ours that the peer has not acknowledged; hashicorp/yamux refuses more than its backlog of 256. */
 const MAX_UNACKNOWLEDGED = 128;
@@ -145,13 +145,14 @@ export class YamuxSession implements SubstreamOwner, FrameHandler {
     if (this.#substreams.get(id) !== substream) return;
     this.#substreams.delete(id);
     this.#extraWindow += substream.extraWindow;
-    if (!this.#isOurs(id)) {
-      this.#peerStreams--;
-    } else if (!substream.isAcknowledged) {
-      const waiting = this.#opening.indexOf(substream);
-      if (waiting >= 0) this.#opening.splice(waiting, 1);
-      else this.acknowledged(substream);
-    }
+    const waiting = substream.isOpen ? -1 : this.#opening.indexOf(substream);
+    if (waiting >= 0) this.#opening.splice(waiting, 1);
+  }
+
+  /** Not before: a peer that reads nothing would let us queue as many as it likes to open and reset. */
+  released(substream: Substream): void {
+    if (!this.#isOurs(substream.id)) this.#peerStreams--;
+    else if (substream.isOpen && !substream.isAcknowledged) this.acknowledged(substream);
   }
 
   acknowledged(_substream: Substream): void {

@@ -13,6 +13,8 @@ export interface SubstreamOwner {
   grantWindow(): number;
   /** No frame will come or go any more, but a reset. */
   forget(substream: Substream): void;
+  /** After `forget`, and once nothing of it waits for the socket: only now does it cost nothing. */
+  released(substream: Substream): void;
   /** The peer knows the substream now. */
   acknowledged(substream: Substream): void;
 }
@@ -44,6 +46,11 @@ export class Substream implements Sender, InboundOwner {
   /** Beyond the initial window; the session's again once the substream is forgotten. */
   get extraWindow(): number {
     return this.#inbound.extraWindow;
+  }
+
+  /** Whether the peer has opened it, or may have heard that we have. */
+  get isOpen(): boolean {
+    return this.#isOpen;
   }
 
   get isAcknowledged(): boolean {
@@ -132,13 +139,14 @@ export class Substream implements Sender, InboundOwner {
 
   /** Queues what is not data: flags and window updates. */
   announce(): void {
-    if (this.#inControl) return;
+    if (this.#inControl || this.#isForgotten) return;
     this.#inControl = true;
     this.#owner.scheduler.control(this);
   }
 
   takeControl(batch: Batch): void {
     this.#inControl = false;
+    this.#releaseIfIdle();
     const flags = this.#pendingFlags;
     if (this.#isForgotten && (flags & FLAG_RST) === 0) return;
     const credit = this.#inbound.takeCredit();
@@ -149,6 +157,7 @@ export class Substream implements Sender, InboundOwner {
 
   takeData(batch: Batch, limit: number): boolean {
     this.#inData = false;
+    this.#releaseIfIdle();
     if (this.#isForgotten) return false;
     this.#outbound.take(batch, limit);
     this.#inData = this.#outbound.canSend;
@@ -216,6 +225,12 @@ export class Substream implements Sender, InboundOwner {
     if (this.#isForgotten) return;
     this.#isForgotten = true;
     this.#owner.forget(this);
+    this.#releaseIfIdle();
+  }
+
+  /** Nothing queues a substream that is forgotten, so this tells its owner once. */
+  #releaseIfIdle(): void {
+    if (this.#isForgotten && !this.#inControl && !this.#inData) this.#owner.released(this);
   }
 }
 
