@@ -181,7 +181,10 @@ describe("a yamux session with a hostile peer", { timeout: 60_000 }, () => {
       for (let id = 2; id < 100_000 && !session.isClosed; id += 2) {
         wire.push(Buffer.concat([update(id, 0, FLAG_SYN), update(id, 0, FLAG_RST)]));
         if (id % 16 === 0) await turn();
-        assert.ok(session.scheduler.queued <= 2048, `${session.scheduler.queued} wait after ${id / 2} streams`);
+        assert.ok(
+          session.scheduler.queued <= 2048,
+          `${session.scheduler.queued} wait after ${id / 2} streams`,
+        );
       }
       collectGarbage();
       const held = process.memoryUsage().heapUsed - before;
