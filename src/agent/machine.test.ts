@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
@@ -216,5 +217,53 @@ describe("the calls of a machine's api.sock", { timeout: 30_000 }, () => {
 
   it("says that a machine is not running when nobody serves its socket", async () => {
     await assert.rejects(connectMachine(join(dir, "none.sock")), code("VM_NOT_RUNNING"));
+  });
+
+  const silent: [string, (socket: Socket) => void, string][] = [
+    ["says nothing, as one that is stopped", () => {}, "TIMEOUT"],
+    ["hangs up, as one that ends", (socket) => void socket.destroy(), "VM_NOT_RUNNING"],
+    ["ends without having read", (socket) => void setTimeout(() => socket.destroy(), 50), "VM_NOT_RUNNING"],
+    ["hangs up inside its Hello", (socket) => void socket.end(Buffer.of(0, 0)), "VM_NOT_RUNNING"],
+    ["speaks something else", (socket) => void socket.write("HTTP/1.1 400 Bad Request"), "PROTOCOL_ERROR"],
+  ];
+  for (const [what, serve, expected] of silent) {
+    it(`tells how a machine is that ${what}: ${expected}`, async () => {
+      const path = join(dir, "silent.sock");
+      const sockets: Socket[] = [];
+      const owner = createServer({ pauseOnConnect: true }, (socket) => {
+        sockets.push(socket);
+        socket.on("error", () => {});
+        serve(socket);
+      });
+      await once(owner.listen(path), "listening");
+      try {
+        const started = performance.now();
+        await assert.rejects(connectMachine(path), (error) => {
+          assert.ok(error instanceof MicrovmError);
+          assert.equal(error.code, expected, error.message);
+          assert.equal(error.stage, expected === "PROTOCOL_ERROR" ? error.stage : "state");
+          if (expected === "TIMEOUT") assert.equal(error.message, `${path} does not answer`);
+          return true;
+        });
+        assert.ok(performance.now() - started < 5000);
+        await assert.rejects(connectMachine(path, { signal: AbortSignal.abort() }), code("ABORTED"));
+      } finally {
+        for (const socket of sockets) socket.destroy();
+        owner.close();
+      }
+    });
+  }
+
+  it("does not wait for a machine whose process is stopped", async () => {
+    const path = join(dir, "stopped.sock");
+    const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => console.log())`;
+    const owner = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+    try {
+      await once(owner.stdout, "data");
+      owner.kill("SIGSTOP");
+      await assert.rejects(connectMachine(path), code("TIMEOUT"));
+    } finally {
+      owner.kill("SIGKILL");
+    }
   });
 });

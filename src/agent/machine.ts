@@ -7,32 +7,47 @@ import { CallClient } from "./client.ts";
 import { DoneSchema, InspectionSchema, WaitDoneSchema } from "./gen/microvm/v1/channel_pb.ts";
 import type { MachineClient, WaitOptions } from "./types.ts";
 
+/** A machine says Hello before anything else; one that takes longer is stopped, or as good as that. */
+const HELLO_LIMIT_MS = 2000;
+
 /**
  * Connects to a running machine through its api.sock.
  *
  * @param socketPath - of the machine's api.sock
  * @param options.signal - ends the wait
- * @throws MicrovmError `VM_NOT_RUNNING` if nobody serves the socket, `PROTOCOL_ERROR`, `CHANNEL_CLOSED`, `ABORTED`,
- * `TIMEOUT`.
+ * @throws MicrovmError `VM_NOT_RUNNING` if nobody serves the socket, or no longer; `TIMEOUT` if it is served but nobody
+ * answers within 2 s, or the signal says so; `PROTOCOL_ERROR`, `CHANNEL_CLOSED`, `ABORTED`.
  */
 export async function connectMachine(
   socketPath: string,
   { signal }: WaitOptions = {},
 ): Promise<MachineClient> {
   const client = new CallClient(connect(socketPath));
+  const limit = AbortSignal.timeout(HELLO_LIMIT_MS);
   try {
-    await untilAborted(client.peerVersion, "state", signal);
+    await untilAborted(client.peerVersion, "state", signal ? AbortSignal.any([signal, limit]) : limit);
   } catch (error) {
     client.session.close();
-    if (error instanceof MicrovmError && isNobodyThere(error.cause)) {
-      throw new MicrovmError("VM_NOT_RUNNING", "the machine is not running", {
-        stage: "state",
-        cause: error,
-      });
-    }
-    throw toMicrovmError(error, "state", signal);
+    if (signal?.aborted) throw toMicrovmError(signal.reason, "state", signal);
+    throw noMachine(toMicrovmError(error, "state"), socketPath);
   }
   return machineClient(client);
+}
+
+/** Why there was no Hello. */
+function noMachine(error: MicrovmError, socketPath: string): MicrovmError {
+  // A queue of connections that nobody accepts is as silent as one connection.
+  if (error.code === "TIMEOUT" || isErrno(error.cause, "EAGAIN")) {
+    return new MicrovmError("TIMEOUT", `${socketPath} does not answer`, {
+      stage: "state",
+      hint: "The process that owns the VM is stopped or stuck: continue it (kill -CONT), or end it.",
+      cause: error,
+    });
+  }
+  if (error.code === "CHANNEL_CLOSED" && isNobodyThere(error.cause)) {
+    return new MicrovmError("VM_NOT_RUNNING", "the machine is not running", { stage: "state", cause: error });
+  }
+  return error;
 }
 
 function machineClient(client: CallClient): MachineClient {
@@ -72,6 +87,8 @@ function machineClient(client: CallClient): MachineClient {
   };
 }
 
+/** What ends a connection when nobody listens, or when who did was just ending. */
 function isNobodyThere(cause: unknown): boolean {
-  return isErrno(cause, "ENOENT") || isErrno(cause, "ECONNREFUSED");
+  if (cause === undefined) return true; // hung up
+  return ["ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE"].some((code) => isErrno(cause, code));
 }
