@@ -127,6 +127,15 @@ test("disks appear in order, read-only and writable, with any character in their
     drives.map((device) => device.drive),
     ["disk0", "disk1", "disk2"],
   );
+  // By default a full disk of the host's pauses the guest, and nobody continues it.
+  assert.deepEqual(
+    drives.map((device) => [device.werror, device.rerror]),
+    [
+      [undefined, undefined],
+      ["report", "report"],
+      ["report", "report"],
+    ],
+  );
 });
 
 test("kernel and initramfs are arguments of their own, whatever their names", () => {

@@ -117,11 +117,13 @@ function devices(config: VmmConfig): Device[] {
     { driver: "virtserialport", bus: "serial.0", nr: 1, chardev: "agent", name: "agent" },
     { driver: "virtio-rng-device" },
   ];
-  for (const [index, _disk] of config.disks.entries()) {
+  for (const [index, disk] of config.disks.entries()) {
     list.push({
       driver: "virtio-blk-device",
       drive: diskNode(index),
       serial: `disk${index}`,
+      // The guest is told; by default a full disk of the host's pauses it, and nobody would continue it.
+      ...(disk.readOnly ? {} : { werror: "report", rerror: "report" }),
     });
   }
   if (config.nic) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -95,6 +96,32 @@ test("several CPUs, disks and a link, at paths with commas, quotes and spaces", 
   assert.doesNotMatch(printed, /Flags mismatch|probe .* failed/);
   await other.quit();
   assert.equal((await other.exited).reason, "host-quit");
+});
+
+test("a guest that writes more than the host's disk holds gets an error, and goes on", real, async (t) => {
+  const small = join(dir, "small");
+  mkdirSync(small);
+  const mount = spawnSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", small], { encoding: "utf8" });
+  if (mount.status !== 0) return t.skip(`needs root, to mount a small file system: ${mount.stderr}`);
+  try {
+    const disk = join(small, "upper.raw");
+    writeFileSync(disk, "");
+    truncateSync(disk, 8 << 20);
+    const vmm = await start({
+      initramfs: guestInitramfs(dir, "fill"),
+      disks: [{ path: disk, format: "raw", readOnly: false, ephemeral: true }],
+    });
+    const stuck = setTimeout(() => vmm.kill(), 60_000); // paused, it would stay for ever
+    const printed = await consoleOf(vmm);
+    clearTimeout(stuck);
+    assert.match(printed, /error, dev vda, sector \d+ op 0x1:\(WRITE\)/);
+    assert.equal((await vmm.exited).reason, "guest-reset");
+    assert.ok(statSync(disk).blocks * 512 >= 128 << 10, "something was written first");
+  } finally {
+    for (const vmm of started) vmm.kill();
+    await Promise.all(started.map((vmm) => vmm.exited));
+    spawnSync("umount", [small]);
+  }
 });
 
 test("a guest whose init returns ends the VMM, and says so on the console", real, async () => {
