@@ -10,12 +10,14 @@ import { privateDir } from "../internal/dirs.ts";
  *
  * @param cacheDir - the user's cache directory; undefined remembers nothing.
  * @param key - everything the answer depends on.
+ * @param isLasting - whether an answer is worth remembering. Default: every one.
  */
 export async function remembered<T>(
   cacheDir: string | undefined,
   key: readonly (string | boolean)[],
   isValid: (value: unknown) => value is T,
   find: () => Promise<T>,
+  isLasting: (answer: T) => boolean = () => true,
 ): Promise<T> {
   const boot = bootId();
   if (cacheDir === undefined || boot === undefined) return await find();
@@ -30,6 +32,7 @@ export async function remembered<T>(
   const known = readJson(path);
   if (isValid(known)) return known;
   const answer = await find();
+  if (!isLasting(answer)) return answer;
   writeJson(path, answer);
   forgetOtherBoots(dir, bootTag);
   return answer;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -61,3 +61,47 @@ test("what is found out about the machine is remembered until it reboots", async
     rmSync(cacheDir, { recursive: true });
   }
 });
+
+const needsKvm = {
+  skip:
+    !(process.arch === "x64" && process.platform === "linux" && existsSync("/dev/kvm")) &&
+    "needs an x86-64 Linux with a /dev/kvm, working or not",
+};
+
+for (const [what, refusal, isRemembered] of [
+  ["that is busy", "echo 'qemu: ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy' >&2; exit 1", false],
+  ["that may not be opened", "echo 'qemu: Could not access KVM: Permission denied' >&2; exit 1", false],
+  ["whose module is not loaded", "echo 'qemu: Could not access KVM: No such device' >&2; exit 1", false],
+  ["that cannot run an ordinary kernel", "printf PL >&3; exec sleep 30", true],
+  ["that lacks what QEMU wants", "echo 'qemu: error: failed to set MSR 0x4' >&2; exit 1", true],
+] as const) {
+  test(`the verdict on a KVM ${what} is ${isRemembered ? "" : "not "}remembered`, needsKvm, async () => {
+    const dir = mkdtempSync(join(tmpdir(), "microvm-select-"));
+    try {
+      // Stands in for QEMU; descriptor 3 is the guest's debug port.
+      const binary = join(dir, "qemu");
+      const refuses = join(dir, "refuses");
+      const script = `#!/bin/sh
+        case "$*" in
+        *--version*) echo 'QEMU emulator version 9.9.9' ;;
+        *-help*) ;;
+        *"-accel kvm"*) [ -e ${refuses} ] && { ${refusal}; }; printf PLRMFTCI >&3 ;;
+        *) printf PLRMFTCI >&3 ;;
+        esac
+        sleep 0.1`;
+      writeFileSync(binary, script, { mode: 0o755 });
+      writeFileSync(refuses, "");
+      const accelerationNow = async () => {
+        const availability = await qemu({ binary, cacheDir: join(dir, "cache") }).availability();
+        return availability.ok && availability.acceleration;
+      };
+      assert.equal(await accelerationNow(), "tcg");
+      rmSync(refuses);
+      assert.equal(await accelerationNow(), isRemembered ? "tcg" : "kvm");
+      writeFileSync(refuses, "");
+      assert.equal(await accelerationNow(), isRemembered ? "tcg" : "kvm"); // that it works is remembered
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+}

@@ -9,8 +9,8 @@ import { type ProbeRun, runProbe } from "./run-probe.ts";
 
 /** What guest code was seen doing on this machine. */
 export interface ProbeVerdict {
-  /** Whether KVM runs guests, and if not why, in words. */
-  readonly kvm: { readonly ok: boolean; readonly reason: string };
+  /** Whether KVM runs guests, and if not why, in words; and whether that may be otherwise without a trace on the file. */
+  readonly kvm: { readonly ok: boolean; readonly reason: string; readonly mayPass?: boolean };
   /** Rate of the time stamp counter that emulated CPUs show, if it could be measured. */
   readonly tscKHz?: number | undefined;
 }
@@ -18,6 +18,8 @@ export interface ProbeVerdict {
 /** KVM need not be faster than the emulator on a program this short, but a working one is not five times slower. */
 const PATIENCE = 5;
 const LEAST_PATIENCE_MS = 500;
+/** EACCES, EBUSY, ENODEV, ENOENT, ENOMEM, ENXIO in QEMU's words: somebody else's VM, or a module that is not loaded. */
+const PASSING = /permission denied|resource busy|no such (?:device|file)|cannot allocate memory/i;
 /** For a QEMU that says nothing at all. */
 const LIMIT_MS = 10_000;
 /** A quarter of a second tells the counter's rate to some 0.01 %; on a busy machine it takes longer. */
@@ -70,7 +72,10 @@ function clockIsKnown(samples: readonly ClockSample[]): boolean {
 function verdict(kvm: ProbeRun | undefined, tcg: ProbeRun): ProbeVerdict["kvm"] {
   if (!kvm) return { ok: false, reason: "not tried" };
   if (kvm.passed) return { ok: true, reason: "" };
-  if (kvm.stderr) return { ok: false, reason: `/dev/kvm: ${kvm.stderr.replace(/^qemu[^:]*: /, "")}` };
+  if (kvm.stderr) {
+    const reason = `/dev/kvm: ${kvm.stderr.replace(/^qemu[^:]*: /, "")}`;
+    return { ok: false, reason, mayPass: PASSING.test(reason) };
+  }
   const time = `${Math.round(kvm.elapsedMs)} ms, where emulation took ${Math.round(tcg.elapsedMs)} ms`;
   return {
     ok: false,

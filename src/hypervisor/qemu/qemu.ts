@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { statSync } from "node:fs";
 import { MicrovmError, toMicrovmError } from "../../errors.ts";
 import type { Acceleration, Availability, Backend, Vmm, VmmConfig } from "../backend.ts";
 import { remembered } from "../boot-memory.ts";
 import { checkVmmConfig } from "../check-config.ts";
+import { fileIdentity } from "../file-identity.ts";
 import { isExecutable } from "../mortal-command.ts";
 import { probeAcceleration } from "../probe/index.ts";
 import { askQemu, findQemu } from "./binary.ts";
@@ -23,7 +23,7 @@ interface Survey {
   readonly version: string;
   readonly sandbox: boolean;
   /** Whether the CPU itself can run guests, and why not. */
-  readonly native: { readonly ok: boolean; readonly reason: string };
+  readonly native: { readonly ok: boolean; readonly reason: string; readonly mayPass?: boolean };
   /** Of an emulated x86-64 CPU. */
   readonly tscKHz?: number | undefined;
 }
@@ -82,10 +82,13 @@ async function survey(options: QemuOptions, signal?: AbortSignal): Promise<Found
   }
   const accel = options.accel ?? "auto";
   const identities = [binary, "/dev/kvm"].map(fileIdentity);
-  const result = await remembered(options.cacheDir, [SURVEY, ...identities], isSurvey, async () => {
+  const find = async (): Promise<Survey> => {
     const [features, probe] = await Promise.all([askQemu(binary, signal), probeNative(binary, signal)]);
     return { ...features, ...probe };
-  });
+  };
+  const isLasting = ({ native }: Survey): boolean => !native.mayPass;
+  const key = [SURVEY, ...identities];
+  const result = await remembered(options.cacheDir, key, isSurvey, find, isLasting);
   if (accel !== "auto" && accel !== "tcg" && !result.native.ok)
     throw unavailable(`${accel}: ${result.native.reason}`);
   const native: Acceleration = process.platform === "darwin" ? "hvf" : "kvm";
@@ -119,13 +122,6 @@ function unavailable(reason: string): MicrovmError {
     stage: "preflight",
     hint: "Install QEMU 7.2 or later (Debian, Ubuntu: qemu-system-x86; Fedora: qemu-system-x86-core; macOS: brew install qemu).",
   });
-}
-
-/** Changes when the file does: replaced, upgraded, other permissions. */
-function fileIdentity(path: string): string {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  if (!stat) return `${path} missing`;
-  return [path, stat.dev, stat.ino, stat.rdev, stat.size, stat.mtimeNs, stat.ctimeNs, stat.mode].join(" ");
 }
 
 function isSurvey(value: unknown): value is Survey {
