@@ -3,7 +3,7 @@
 // Writes docs/OPTIONS.md from the schemas and the flags. A test fails when the file is not what this writes.
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
+import * as z from "zod";
 import { RUN_FLAGS } from "../src/cli/run-flags.ts";
 import { execOptionsSchema } from "../src/exec.ts";
 import { runOptionsSchema } from "../src/options.ts";

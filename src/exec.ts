@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Readable, Writable } from "node:stream";
-import { z } from "zod";
+import * as z from "zod";
 import type { Exec, ExecSpec } from "./agent/index.ts";
 import { MicrovmError } from "./errors.ts";
+import { printable } from "./internal/printable.ts";
 import { signalName, signalNumber } from "./internal/signals.ts";
 
 const text = z.string().refine((value) => !value.includes("\0"), "must not contain NUL");
@@ -36,12 +37,20 @@ export const execOptionsSchema = z.strictObject({
     .default(16 * 2 ** 20)
     .describe("Bytes collected per stream; what comes after is dropped"),
   reject: z.boolean().default(true).describe("Throw when it ends with another code than 0"),
-  timeoutMs: z.int().min(1).optional().describe("Kill it after this many milliseconds"),
+  timeoutMs: z
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .optional()
+    .describe("Kill it after this many milliseconds"),
   signal: z
     .custom<AbortSignal>((value) => value instanceof AbortSignal)
     .optional()
     .describe("Kills it when aborted"),
 });
+
+/** How long a killed process may take to end. */
+const KILL_GRACE_MS = 2_000;
 
 /** What `vm.exec` takes besides the command. */
 export type ExecOptions = z.input<typeof execOptionsSchema>;
@@ -68,7 +77,9 @@ export class ExecError extends MicrovmError implements ExecResult {
   constructor(command: string, result: ExecResult) {
     const how = result.signal ? `killed by ${result.signal}` : `exit code ${result.exitCode}`;
     const said = result.stderr.trim().split("\n").at(-1);
-    super("EXEC_FAILED", `${command}: ${how}${said ? `: ${said.slice(0, 300)}` : ""}`, { stage: "exec" });
+    super("EXEC_FAILED", `${printable(command)}: ${how}${said ? `: ${printable(said.slice(0, 300))}` : ""}`, {
+      stage: "exec",
+    });
     this.exitCode = result.exitCode;
     this.signal = result.signal;
     this.stdout = result.stdout;
@@ -137,10 +148,15 @@ export class ExecProcess implements Promise<ExecResult> {
 
   async #collect(command: string, options: z.output<typeof execOptionsSchema>): Promise<ExecResult> {
     let timedOut = false;
+    let grace: NodeJS.Timeout | undefined;
+    const timedOutError = () =>
+      new MicrovmError("TIMEOUT", `${command}: killed after ${options.timeoutMs} ms`, { stage: "exec" });
     const timer = options.timeoutMs
       ? setTimeout(() => {
           timedOut = true;
           this.#exec.kill(9);
+          // A guest that does not say that it is dead gets no more time.
+          grace = setTimeout(() => void this.#exec[Symbol.asyncDispose](), KILL_GRACE_MS);
         }, options.timeoutMs)
       : undefined;
     try {
@@ -158,15 +174,15 @@ export class ExecProcess implements Promise<ExecResult> {
         stderr: stderr.text,
         truncated: stdout.truncated || stderr.truncated,
       };
-      if (timedOut) {
-        throw new MicrovmError("TIMEOUT", `${command}: killed after ${options.timeoutMs} ms`, {
-          stage: "exec",
-        });
-      }
+      if (timedOut) throw timedOutError();
       if (options.reject && result.exitCode !== 0) throw new ExecError(command, result);
       return result;
+    } catch (error) {
+      if (timedOut) throw timedOutError();
+      throw error;
     } finally {
       clearTimeout(timer);
+      clearTimeout(grace);
     }
   }
 }

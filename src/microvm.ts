@@ -12,6 +12,7 @@ import {
   openHandle,
   recordOf,
   removeFiles,
+  removeOrphans,
   Timeline,
 } from "./machine/index.ts";
 import { parseRunOptions, type ResolvedRunOptions, type RunOptions } from "./options.ts";
@@ -81,12 +82,18 @@ export async function run(image: string, options: RunOptions = {}): Promise<VM> 
 /** The VMs of this user, newest first, whether they run or not. */
 export async function listVms(): Promise<VmInfo[]> {
   const host = openHost();
+  await removeOrphans(host.dirs.data, host.dirs.runtime, host.registry);
   const all = await Promise.all(
     host.registry.list().map(async (record) => {
-      const vm = await openVm(record, host);
-      const info = await vm.inspect();
-      await vm[Symbol.asyncDispose]();
-      return (await sweep(info, host)) ? [] : [info];
+      try {
+        await using vm = await openVm(record, host);
+        const info = await vm.inspect();
+        return (await sweep(info, host)) ? [] : [info];
+      } catch (error) {
+        // One that ended, and removed itself, while we looked.
+        if (error instanceof MicrovmError && error.code === "VM_NOT_FOUND") return [];
+        throw error;
+      }
     }),
   );
   return all.flat();
@@ -187,13 +194,20 @@ async function startDetached(
 ): Promise<VM> {
   const began = performance.now();
   const { startMonitor } = await import("./monitor/index.ts");
-  await startMonitor(
-    { spec, dirs: host.dirs },
-    {
-      signal: settings.signal,
-      onStage: ({ name, beginMs, endMs }) => timeline.add(`monitor ${name}`, began + beginMs, began + endMs),
-    },
-  );
+  try {
+    await startMonitor(
+      { spec, dirs: host.dirs },
+      {
+        signal: settings.signal,
+        onStage: ({ name, beginMs, endMs }) =>
+          timeline.add(`monitor ${name}`, began + beginMs, began + endMs),
+      },
+    );
+  } catch (error) {
+    // The monitor tidies up after itself, unless it never came to.
+    if (!host.registry.list().some(({ id }) => id === spec.id)) await removeFiles(spec);
+    throw error;
+  }
   return openVm(recordOf(spec), host);
 }
 
@@ -204,10 +218,15 @@ function outputStreams(
   if (settings.stdio === "ignore" || !spec.workload) return undefined;
   const streams = { stdout: new PassThrough(), stderr: spec.workload.tty ? undefined : new PassThrough() };
   if (settings.stdio === "inherit") {
-    streams.stdout.pipe(process.stdout, { end: false });
-    streams.stderr?.pipe(process.stderr, { end: false });
+    inherit(streams.stdout, process.stdout);
+    if (streams.stderr) inherit(streams.stderr, process.stderr);
   }
   return streams;
+}
+
+function inherit(source: PassThrough, target: NodeJS.WriteStream): void {
+  source.pipe(target, { end: false });
+  target.once("error", () => source.resume()); // nobody reads any more, and the workload must not wait for that
 }
 
 async function postBoot(vm: VM, { postBoot: hooks, signal }: ResolvedRunOptions): Promise<void> {

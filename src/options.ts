@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { z } from "zod";
+import * as z from "zod";
 import { MicrovmError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import type { Backend } from "./hypervisor/index.ts";
@@ -10,6 +10,9 @@ import type { VM } from "./vm.ts";
 const text = z.string().refine((value) => !value.includes("\0"), "must not contain NUL");
 const absolutePath = text.startsWith("/", "must be an absolute path");
 const callable = <T>() => z.custom<T>((value) => typeof value === "function", "must be a function");
+
+/** What a timer takes: about 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** A name of a VM: what a hostname label or a container name may be. */
 export const vmName = z
@@ -106,6 +109,7 @@ export const runOptionsSchema = z.strictObject({
   timeoutMs: z
     .int()
     .min(1)
+    .max(MAX_TIMER_MS)
     .optional()
     .describe("Kill the workload after this many milliseconds; the exit code is then 124"),
   remove: z.boolean().default(false).describe("Remove the VM and what it wrote when it ends"),

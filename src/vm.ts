@@ -2,13 +2,17 @@
 import type { Readable, Writable } from "node:stream";
 import { MicrovmError, toMicrovmError } from "./errors.ts";
 import { type ExecOptions, ExecProcess, execOptionsSchema, execSpecOf } from "./exec.ts";
+import { type ProcessIdentity, signalProcess } from "./internal/process.ts";
 import { signalNumber } from "./internal/signals.ts";
 import type { MachineHandle } from "./machine/index.ts";
-import { type OutputRecord, readOutputLog, removeFiles } from "./machine/index.ts";
+import { isOwned, type OutputRecord, readOutputLog, removeFiles } from "./machine/index.ts";
 import type { VmRecord, VmRegistry } from "./state/index.ts";
 
-/** `running`: its machine answers. `exited`: it ended and said how. `lost`: its owner was killed before it could. */
-export type VmState = "running" | "exited" | "lost";
+/**
+ * `running`: its machine answers. `exited`: it ended and said how. `unreachable`: its owner runs but does not answer.
+ * `lost`: its owner was killed before it could say how it ended.
+ */
+export type VmState = "running" | "exited" | "unreachable" | "lost";
 
 /** All there is to know about a VM. */
 export interface VmInfo extends VmRecord {
@@ -109,6 +113,12 @@ export class VM implements AsyncDisposable {
    * nothing if it is not running.
    */
   async stop(options: { timeoutMs?: number } = {}): Promise<void> {
+    const { timeoutMs = 0 } = options;
+    if (!Number.isInteger(timeoutMs) || timeoutMs < 0 || timeoutMs > 2 ** 31 - 1) {
+      throw new MicrovmError("INVALID_OPTION", `stop: timeoutMs: ${timeoutMs} is no time`, {
+        stage: "options",
+      });
+    }
     await this.#machine.stop(options.timeoutMs);
   }
 
@@ -138,6 +148,15 @@ export class VM implements AsyncDisposable {
       const ended = this.#machine.wait();
       await this.#machine.kill(9).catch(() => {}); // it ended in between
       await ended;
+    } else if (isOwned(this.#record.dir) && this.#registry.find(this.id).finishedAt === undefined) {
+      if (!options.force) {
+        throw new MicrovmError("VM_RUNNING", `${this.name} runs, but its owner does not answer`, {
+          stage: "state",
+          hint: `End it with force: microvm rm -f ${this.name}`,
+        });
+      }
+      const vmm = this.#registry.find(this.id).details["vmm"];
+      if (vmm) signalProcess(vmm as ProcessIdentity, "SIGKILL"); // its owner, if it can, tidies up by itself
     }
     await removeFiles(this.#record);
     this.#registry.delete(this.id);
@@ -171,7 +190,8 @@ export class VM implements AsyncDisposable {
   async inspect(): Promise<VmInfo> {
     const live = this.#machine.running ? await this.#machine.inspect().catch(() => undefined) : undefined;
     const record = this.#registry.find(this.id); // as it is by now
-    const state: VmState = live ? "running" : record.finishedAt === undefined ? "lost" : "exited";
+    const silent = (): VmState => (isOwned(record.dir) ? "unreachable" : "lost");
+    const state = live ? "running" : record.finishedAt === undefined ? silent() : "exited";
     return { ...record, state, live };
   }
 

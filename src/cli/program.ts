@@ -21,7 +21,9 @@ export function buildProgram(): Command {
 export async function runCli(argv: readonly string[]): Promise<void> {
   // A reader that has gone away (`microvm ps | head -1`) is no error worth a message.
   for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", () => process.exit(EXIT_FAILURE));
+    stream.on("error", () => {
+      if (stream.listenerCount("error") === 1) process.exit(EXIT_FAILURE); // else the command knows better
+    });
   }
   try {
     await buildProgram().parseAsync([...argv]);

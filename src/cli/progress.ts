@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { RunEvent } from "../events.ts";
 import type { PullEvent } from "../image/index.ts";
+import { printable } from "../internal/printable.ts";
 import { formatBytes } from "../internal/units.ts";
-import { printable } from "./table.ts";
 
 const REDRAW_MS = 80;
 const BAR_WIDTH = 30;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { MicrovmError, messageOf } from "../errors.ts";
+import { printable } from "../internal/printable.ts";
 
 /** Our own failure, as Docker's: apart from what a workload is likely to say. */
 export const EXIT_FAILURE = 125;
@@ -10,17 +11,17 @@ const EVIDENCE_LINES = 20;
 /** Prints an error for people and returns the exit code that goes with it. */
 export function reportError(error: unknown): number {
   if (!(error instanceof MicrovmError)) {
-    process.stderr.write(`microvm: ${messageOf(error)}\n`);
+    process.stderr.write(`microvm: ${printable(messageOf(error))}\n`);
     return EXIT_FAILURE;
   }
-  process.stderr.write(`microvm: ${error.message}\n`);
+  process.stderr.write(`microvm: ${printable(error.message)}\n`);
   for (const name of ["console", "stderr", "log"]) {
     const text = error.evidence[name];
     if (typeof text !== "string" || text.trim() === "") continue;
     const lines = text.trim().split("\n").slice(-EVIDENCE_LINES);
-    process.stderr.write(`\n${name}:\n${lines.map((line) => `  ${line}\n`).join("")}`);
+    process.stderr.write(`\n${name}:\n${lines.map((line) => `  ${printable(line)}\n`).join("")}`);
   }
-  if (error.hint) process.stderr.write(`hint: ${error.hint}\n`);
+  if (error.hint) process.stderr.write(`hint: ${printable(error.hint)}\n`);
   return exitCodeOf(error);
 }
 

@@ -102,7 +102,10 @@ function readEnvFile(path: string): string[] {
   } catch (cause) {
     throw new MicrovmError("INVALID_OPTION", `--env-file: ${messageOf(cause)}`, { stage: "options", cause });
   }
-  return text.split(/\r?\n/).filter((line) => line.trim() !== "" && !line.startsWith("#"));
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.trimStart())
+    .filter((line) => line !== "" && !line.startsWith("#"));
 }
 
 const pairs = (entries: readonly string[]): Record<string, string> =>

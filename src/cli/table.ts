@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { printable, printableJson } from "../internal/printable.ts";
 
 /** Columns under headings, each as wide as its widest cell; control characters of hostile names are shown escaped. */
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -15,15 +16,7 @@ export function formatTable(headings: readonly string[], rows: readonly (readonl
     .join("");
 }
 
-/** Text that cannot drive the terminal. */
-export function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}]/gu,
-    (character) => `\\u${character.codePointAt(0)?.toString(16).padStart(4, "0")}`,
-  );
-}
-
 /** One JSON array, or one line per item for `jq`-less shells: what every listing prints with --json. */
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  process.stdout.write(`${printableJson(value, 2)}\n`);
 }

@@ -62,14 +62,18 @@ function rawMode(): () => void {
     execFileSync("stty", args, { stdio: ["inherit", "pipe", "inherit"], encoding: "utf8" }).trim();
   const before = stty("-g");
   stty("raw", "-echo");
-  return () => {
+  const restore = () => {
+    process.off("exit", restore);
     stty(before);
   };
+  process.on("exit", restore); // whatever ends us
+  return restore;
 }
 
 async function copyOut(source: Readable | undefined, target: NodeJS.WriteStream): Promise<void> {
   if (!source) return;
   source.pipe(target, { end: false });
+  target.once("error", () => source.resume()); // nobody reads any more: to the end, for its own sake
   await finished(source, { writable: false }).catch(() => {}); // how the process ended says why
   // What was written last may still be on its way into a pipe.
   await new Promise<void>((resolve) => target.write("", () => resolve()));

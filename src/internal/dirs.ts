@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmodSync, lstatSync, mkdirSync } from "node:fs";
+import { lstatSync, mkdirSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { MicrovmError } from "../errors.ts";
@@ -41,12 +41,13 @@ export function userDirs(env: Env = process.env): Dirs {
 }
 
 /**
- * Makes `path` (and its parents) a directory that only this user can enter, and refuses one that is not.
+ * Makes `path` (and its parents) a directory that only this user can enter, and refuses one that is not: what
+ * somebody else made is not ours to change.
  *
- * @throws MicrovmError `INSECURE_DIRECTORY` if it is a symlink or belongs to someone else.
+ * @throws MicrovmError `INSECURE_DIRECTORY` if it is a symlink, belongs to someone else or is open to others.
  */
 export function privateDir(path: string): string {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const made = mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined;
   const stat = lstatSync(path);
   const uid = process.getuid?.();
   if (!stat.isDirectory() || (uid !== undefined && stat.uid !== uid)) {
@@ -55,6 +56,11 @@ export function privateDir(path: string): string {
       hint: `Remove ${path} or point the matching MICROVM_*_DIR variable elsewhere.`,
     });
   }
-  if ((stat.mode & 0o077) !== 0) chmodSync(path, 0o700);
+  if ((stat.mode & 0o077) !== 0 && !made) {
+    throw new MicrovmError("INSECURE_DIRECTORY", `${path}: open to other users`, {
+      stage: "state",
+      hint: `If it is for ts-microvm alone: chmod 700 ${path}. Else point the matching MICROVM_*_DIR variable elsewhere.`,
+    });
+  }
   return path;
 }

@@ -26,6 +26,7 @@ export async function serveApi(machine: Machine): Promise<ApiServer> {
   });
   server.maxConnections = CONNECTION_LIMIT;
   const listening = Promise.withResolvers<void>();
+  server.on("error", () => {}); // one client that could not be accepted
   server.once("error", listening.reject).listen(path, listening.resolve);
   try {
     await listening.promise; // the directory is private: nobody gets in before the mode is set

@@ -19,23 +19,21 @@ export interface GuestParts {
 /** Where the writable layer of a machine is. */
 export const writableDiskOf = (spec: Pick<MachineSpec, "dir">): string => join(spec.dir, "upper.img");
 
-/** Starts the VMM of a machine, and wires its network. */
-export async function spawnVmm(
+/** Starts the VMM of a machine. */
+export function spawnVmm(
   spec: MachineSpec,
   backend: Backend,
   parts: GuestParts,
   signal: AbortSignal,
 ): Promise<Vmm> {
-  const vmm = await backend.start(vmmConfig(spec, parts), signal);
-  if (vmm.nic) parts.network?.connect(vmm.nic);
-  return vmm;
+  return backend.start(vmmConfig(spec, parts), signal);
 }
 
 /**
- * Races three things: the agent says ready, the VMM ends, time runs out. Whoever loses leaves its evidence in the
- * error: the stage that was reached, the end of the console, what the VMM said.
+ * Races three things: the guest is up and its workload started, the VMM ends, time runs out. Whoever loses leaves its
+ * evidence in the error: the stage that was reached, the end of the console, what the VMM said.
  *
- * @param onOpen may make calls at once; the guest serves them when it is up
+ * @param start makes the first calls, at once: they wait in the guest until it is up, which saves a round trip
  */
 export async function bootGuest(
   spec: MachineSpec,
@@ -43,7 +41,7 @@ export async function bootGuest(
   parts: GuestParts,
   timeline: Timeline,
   signal: AbortSignal,
-  onOpen: (channel: Channel) => void,
+  start: (channel: Channel, giveUp: AbortSignal) => Promise<void>,
 ): Promise<Channel> {
   const race = new AbortController();
   const deadline = setTimeout(() => race.abort(BOOT_TIMEOUT), spec.bootTimeoutMs);
@@ -67,8 +65,8 @@ export async function bootGuest(
         timeline.add(`guest ${name}`, now - Number(endNanos - beginNanos) / 1e6, now);
       },
     });
-    // Waits in the guest for the end of the boot: a round trip less.
-    onOpen(channel);
+    const started = start(channel, race.signal);
+    started.catch(() => {}); // looked at below, once the guest is up
     void channel.connected.then(
       () => {
         stage = "agent";
@@ -77,7 +75,11 @@ export async function bootGuest(
       () => {}, // `ready` fails with it
     );
     await orExit(vmm, ready);
-    timeline.add("boot", spawned, performance.now());
+    const up = performance.now();
+    timeline.add("boot", spawned, up);
+    stage = WORKLOAD;
+    await orExit(vmm, started);
+    timeline.add("workload", up, performance.now());
     return channel;
   } catch (error) {
     opened?.close();
@@ -91,6 +93,7 @@ export async function bootGuest(
   }
 }
 
+const WORKLOAD = "workload";
 const BOOT_TIMEOUT = new DOMException("boot timed out", "TimeoutError");
 
 class VmmEnded extends Error {}
@@ -129,6 +132,8 @@ function bootFailure(error: unknown, { stage, exit, console, race, spec }: Evide
     );
   }
   if (race.aborted) return toMicrovmError(error, "boot", race);
+  // The guest is up; it was the command that could not be started.
+  if (stage === WORKLOAD && error instanceof MicrovmError && error.code !== "CHANNEL_CLOSED") return error;
   // A failure the guest could still name says more than the VMM's end that follows it.
   if (error instanceof MicrovmError && error.code !== "CHANNEL_CLOSED") {
     return new MicrovmError(error.code, `boot ${spec.name}: ${error.message}`, {

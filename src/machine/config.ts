@@ -8,6 +8,7 @@ import { type Dirs, privateDir } from "../internal/dirs.ts";
 import { packageFile } from "../internal/package.ts";
 import { hostArch } from "../internal/platform.ts";
 import type { ResolvedRunOptions } from "../options.ts";
+import { claim } from "./owner.ts";
 import type { MachineSpec, TmpfsSpec } from "./spec.ts";
 import { processDefaults, stopSignalOf, workloadOf } from "./workload.ts";
 
@@ -32,14 +33,17 @@ export function machineSpec(options: ResolvedRunOptions, parts: MachineParts): M
   const { image, dirs } = parts;
   const id = randomBytes(8).toString("hex");
   const workload = workloadOf(image.config, options);
+  const agent = initramfs();
+  const dir = privateDir(join(privateDir(join(dirs.data, "vms")), id));
+  claim(dir);
   return {
     id,
     name: options.name ?? `vm-${id.slice(0, 8)}`,
-    dir: privateDir(join(privateDir(join(dirs.data, "vms")), id)),
+    dir,
     socketPath: join(dirs.runtime, `${id}.sock`),
     image: { reference: parts.reference, id: image.id, diskPath: image.diskPath },
     kernel: parts.kernel,
-    initramfs: initramfs(),
+    initramfs: agent,
     backend: parts.backend,
     cpus: options.cpus,
     memoryMiB: options.memoryMiB,

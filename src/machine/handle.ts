@@ -3,6 +3,10 @@ import type { Exec, ExecSpec, MachineClient, MachineEnd } from "../agent/index.t
 import { MicrovmError } from "../errors.ts";
 import type { VmRecord, VmRegistry } from "../state/index.ts";
 import type { Machine } from "./machine.ts";
+import { isOwned } from "./owner.ts";
+
+/** How long a machine that is asked about itself may take. */
+const ANSWER_MS = 2_000;
 
 /** What a VM object needs of its machine, wherever that lives. */
 export interface MachineHandle {
@@ -59,7 +63,8 @@ export async function openHandle(
   try {
     client = await connectMachine(record.socketPath, options);
   } catch (error) {
-    if (!(error instanceof MicrovmError) || error.code !== "VM_NOT_RUNNING") throw error;
+    // Nobody there, or somebody who does not answer: which of the two, the record's owner tells.
+    if (!(error instanceof MicrovmError) || !["VM_NOT_RUNNING", "TIMEOUT"].includes(error.code)) throw error;
   }
   void client?.closed.then(() => {
     client = undefined;
@@ -87,15 +92,21 @@ export async function openHandle(
       await client?.stop(timeoutMs ?? Number(record.details["stopTimeoutMs"]));
     },
     kill: async (signal) => live().kill(signal),
-    inspect: async () => JSON.parse(await live().inspect()) as Record<string, unknown>,
+    inspect: async () => {
+      const text = await live().inspect({ signal: AbortSignal.timeout(ANSWER_MS) });
+      return JSON.parse(text) as Record<string, unknown>;
+    },
     close: () => client?.close(),
   };
 }
 
 /** The end of a machine that no longer answers, as it was recorded. */
 function recordedEnd(registry: VmRegistry, record: VmRecord, cause: unknown): MachineEnd {
-  const { finishedAt, exitCode, error } = registry.find(record.id);
+  const current = registry.list().find(({ id }) => id === record.id);
+  if (!current) return { code: 125, error: "it has ended and was removed, its exit code with it" };
+  const { finishedAt, exitCode, error } = current;
   if (finishedAt === undefined) {
+    if (isOwned(record.dir)) return { code: 125, error: "its owner runs, but does not answer" };
     return { code: 125, error: "the process that owned the VM was killed; its end was not recorded" };
   }
   return exitCode === undefined ? { code: 125, error: error ?? String(cause) } : { code: exitCode };

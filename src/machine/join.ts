@@ -15,7 +15,7 @@ export function joinWorkload(
   let stdin: PassThrough | undefined;
   if (options.stdin && workload.stdin) {
     stdin = new PassThrough();
-    stdin.pipe(workload.stdin);
+    stdin.pipe(workload.stdin, { end: false });
   }
   return {
     stdin,

@@ -11,6 +11,7 @@ import { createWritableDisk } from "./disk.ts";
 import { joinWorkload } from "./join.ts";
 import { Output, type OutputSink } from "./output.ts";
 import { OutputLog } from "./output-log.ts";
+import { claim } from "./owner.ts";
 import { recordOf } from "./record.ts";
 import { removeFiles } from "./remove.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -18,6 +19,8 @@ import { Timeline } from "./timeline.ts";
 import { mergeEnv } from "./workload.ts";
 
 const SIGKILL = 9;
+/** Signals that end a start that is under way: HUP, INT, QUIT, KILL, TERM. */
+const FATAL = new Set([1, 2, 3, SIGKILL, 15]);
 const TIMED_OUT = 124;
 /** What the guest gets to write its caches to disk and power off. */
 const SHUTDOWN_MS = 10_000;
@@ -63,6 +66,7 @@ export class Machine {
   readonly #starting = new AbortController();
   #started = false;
   #recorded = false;
+  #timedOut = false;
   #killed: MachineEnd | undefined;
   #failure: string | undefined;
 
@@ -84,6 +88,7 @@ export class Machine {
   static async start(spec: MachineSpec, context: MachineContext): Promise<Machine> {
     const machine = new Machine(spec, context);
     try {
+      claim(spec.dir);
       await machine.#start(context);
     } catch (error) {
       await machine.#close({ code: 125, error: messageOf(error) });
@@ -122,16 +127,16 @@ export class Machine {
   /** Signals the workload. SIGKILL ends the machine, even one whose guest no longer answers. */
   kill(signal: number): void {
     if (!this.#started) {
-      this.#cancel();
+      if (FATAL.has(signal)) this.#cancel();
       return;
     }
+    if (!this.#workload && signal !== SIGKILL) throw noWorkload(this.spec.name);
     this.#workload?.kill(signal);
     if (signal !== SIGKILL) return;
-    const end = { code: 128 + SIGKILL };
     if (this.#workload) {
-      const patience = setTimeout(() => this.#power(end), KILL_MS);
+      const patience = setTimeout(() => this.#power(), KILL_MS);
       void this.finished.then(() => clearTimeout(patience));
-    } else this.#power(end);
+    } else this.#power();
   }
 
   /** Stops the workload (its stop signal, then SIGKILL), the guest, the VMM. Settles when all has ended. */
@@ -153,7 +158,7 @@ export class Machine {
   inspect(): Record<string, unknown> {
     return {
       acceleration: this.#vmm?.acceleration,
-      vmmPid: this.#vmm?.identity.pid,
+      vmm: this.#vmm?.identity,
       stages: this.#timeline.stages,
       console: this.#console?.tail(),
     };
@@ -164,7 +169,7 @@ export class Machine {
     const timeline = this.#timeline;
     const signal = outer ? AbortSignal.any([outer, this.#starting.signal]) : this.#starting.signal;
     const [network, disk] = await timeline.measure("prepare", () =>
-      Promise.all([
+      settled([
         this.#network?.start(signal),
         spec.diskSizeMiB > 0
           ? createWritableDisk(writableDiskOf(spec), spec.diskSizeMiB * 2 ** 20)
@@ -173,18 +178,17 @@ export class Machine {
     );
     const parts = { network, disk };
     const vmm = await timeline.measure("spawn", () => spawnVmm(spec, backend, parts, signal));
-    const console = new ConsoleLog(spec.dir, vmm.console);
     this.#vmm = vmm;
+    const console = new ConsoleLog(spec.dir, vmm.console);
     this.#console = console;
+    if (vmm.nic) network?.connect(vmm.nic);
     // All that the guest does not wait for is done while its kernel boots.
-    const [opened, booted] = await Promise.allSettled([
+    const start = (channel: Channel, giveUp: AbortSignal) => this.#startWorkload(channel, giveUp);
+    const [, channel] = await settled([
       this.#open(sink),
-      bootGuest(spec, { vmm, console }, parts, timeline, signal, (channel) => this.#startWorkload(channel)),
+      bootGuest(spec, { vmm, console }, parts, timeline, signal, start),
     ]);
-    if (booted.status === "fulfilled") this.#channel = booted.value;
-    if (opened.status === "rejected") throw opened.reason;
-    if (booted.status === "rejected") throw booted.reason;
-    await timeline.measure("workload", () => this.#workload?.pid);
+    this.#channel = channel;
     signal.throwIfAborted();
     this.#started = true;
     const { console: _, ...facts } = this.inspect();
@@ -207,10 +211,10 @@ export class Machine {
     }
   }
 
-  #startWorkload(channel: Channel): void {
+  async #startWorkload(channel: Channel, signal: AbortSignal): Promise<void> {
     const process = this.spec.workload;
     if (!process) return;
-    this.#workload = channel.exec({
+    const spec: ExecSpec = {
       args: [...process.args],
       env: [...process.env],
       cwd: process.cwd,
@@ -221,7 +225,9 @@ export class Machine {
       stderr: !process.tty,
       workload: true,
       createCwd: true,
-    });
+    };
+    this.#workload = channel.exec(spec, { signal });
+    await this.#workload.pid;
   }
 
   /** From a started machine to its end: whichever comes first of workload, VMM, time. */
@@ -234,12 +240,11 @@ export class Machine {
     const workload = this.#workload;
     if (!workload) return;
     const limit = this.spec.timeoutMs;
-    let timedOut = false;
     const timer =
       limit === undefined
         ? undefined
         : setTimeout(() => {
-            timedOut = true;
+            this.#timedOut = true;
             this.kill(SIGKILL);
           }, limit);
     const output = Promise.all([
@@ -248,7 +253,7 @@ export class Machine {
     ]);
     void Promise.all([workload.exit, output])
       .then(([{ code, signal }]) =>
-        this.#shutdown({ code: timedOut ? TIMED_OUT : signal > 0 ? 128 + signal : code }),
+        this.#shutdown({ code: this.#timedOut ? TIMED_OUT : signal > 0 ? 128 + signal : code }),
       )
       .catch((error) => this.#fail(messageOf(error)))
       .finally(() => clearTimeout(timer));
@@ -278,8 +283,8 @@ export class Machine {
   }
 
   /** Cuts the power. */
-  #power(end: MachineEnd): void {
-    this.#killed ??= end;
+  #power(): void {
+    this.#killed ??= { code: this.#timedOut ? TIMED_OUT : 128 + SIGKILL };
     this.#vmm?.kill();
   }
 
@@ -307,18 +312,29 @@ export class Machine {
     this.#channel?.close();
     this.#vmm?.kill();
     await this.#vmm?.exited;
-    await this.#network?.stop();
-    await this.#log?.close();
+    // What cannot be tidied up changes nothing about how the machine ended, and must not keep the rest from it.
+    let trouble: string | undefined;
+    const tidy = async (step: () => unknown): Promise<void> => {
+      try {
+        await step();
+      } catch (error) {
+        trouble ??= `tidying up: ${messageOf(error)}`;
+      }
+    };
+    await tidy(() => this.#network?.stop());
+    await tidy(() => this.#log?.close());
     if (this.spec.autoRemove || !this.#recorded) {
-      await removeFiles(this.spec);
-      this.#registry.delete(this.spec.id);
+      await tidy(() => removeFiles(this.spec));
+      await tidy(() => this.#registry.delete(this.spec.id));
     } else {
       const exitCode = end.error === undefined ? end.code : undefined;
-      this.#registry.finished(this.spec.id, { at: Date.now(), exitCode, error: end.error });
+      const error = end.error ?? trouble;
+      await tidy(() => this.#registry.finished(this.spec.id, { at: Date.now(), exitCode, error }));
     }
     this.#finish.resolve(end);
-    await this.#api?.close();
+    await tidy(() => this.#api?.close());
     this.#end.resolve(end);
+    if (trouble !== undefined) process.emitWarning(`${this.spec.name}: ${trouble}`, "MicrovmWarning");
   }
 }
 
@@ -326,6 +342,21 @@ const toRecord = (env: readonly string[]): Record<string, string> =>
   Object.fromEntries(
     env.map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
   );
+
+/** As Promise.all, but when one fails it still waits for the others: nobody is left working on what is being torn down. */
+async function settled<T extends readonly unknown[]>(
+  promises: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}
+
+function noWorkload(name: string): MicrovmError {
+  return new MicrovmError("VM_NOT_RUNNING", `${name} has no workload to signal`, {
+    stage: "exec",
+    hint: "SIGKILL, or stop, ends the VM.",
+  });
+}
 
 function notRunning(name: string): MicrovmError {
   return new MicrovmError("VM_NOT_RUNNING", `${name} is not running`, { stage: "exec" });

@@ -33,6 +33,7 @@ export class OutputLog {
   readonly #dir: string;
   #file: FileHandle;
   #size = 0;
+  #broken = false;
   #last: Promise<void> = Promise.resolve();
 
   private constructor(dir: string, file: FileHandle) {
@@ -44,14 +45,24 @@ export class OutputLog {
     return new OutputLog(dir, await open(join(dir, CURRENT), "wx", 0o600));
   }
 
-  /** Settles once the bytes are in the file: a caller that waits passes on the disk's own pace. */
+  /**
+   * Settles once the bytes are in the file: a caller that waits passes on the disk's own pace. A disk that is full
+   * costs the log, not the workload: from the first failure on nothing is kept.
+   */
   append(stream: OutputStream, data: Uint8Array): Promise<void> {
-    this.#last = this.#last.then(() => this.#append(stream, data));
+    this.#last = this.#last.then(async () => {
+      if (this.#broken) return;
+      try {
+        await this.#append(stream, data);
+      } catch {
+        this.#broken = true; // said above
+      }
+    });
     return this.#last;
   }
 
   async close(): Promise<void> {
-    await this.#last.catch(() => {}); // reported to whoever appended
+    await this.#last;
     await this.#file.close();
   }
 
@@ -63,7 +74,7 @@ export class OutputLog {
       header[0] = stream === "stdout" ? 1 : 2;
       header.writeUInt32BE(piece.length, 4);
       header.writeDoubleBE(Date.now(), 8);
-      await this.#file.writev([header, piece]);
+      await this.#file.appendFile(Buffer.concat([header, piece])); // whole, unlike a single write
       this.#size += HEADER_SIZE + piece.length;
     }
   }

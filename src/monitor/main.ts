@@ -3,6 +3,7 @@
 // The monitor of one detached VM: owns its machine and ends with it. Started by `startMonitor`, never by hand.
 import { Socket } from "node:net";
 import { createInterface } from "node:readline";
+import { setFlagsFromString } from "node:v8";
 import { toMicrovmError } from "../errors.ts";
 import { selectBackend } from "../hypervisor/index.ts";
 import { Machine, Timeline } from "../machine/index.ts";
@@ -10,6 +11,9 @@ import { VmRegistry } from "../state/index.ts";
 import { errorText, type MonitorOrder, type MonitorReport } from "./protocol.ts";
 
 const CALLER_FD = 3;
+
+// It lives as long as its VM, and has little to do: see cli/main.ts.
+setFlagsFromString("--max-semi-space-size=4");
 
 const caller = new Socket({ fd: CALLER_FD, readable: true, writable: true });
 const report = (message: MonitorReport) => caller.writable && caller.write(`${JSON.stringify(message)}\n`);

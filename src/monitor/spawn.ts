@@ -36,24 +36,36 @@ export async function startMonitor(
   const socket = child.stdio[3] as Duplex;
   const failed = new Promise<never>((_, reject) => child.once("error", reject));
   socket.on("error", () => {}); // its end is the end of the lines below
+  const closed = new Promise<never>((_, reject) =>
+    socket.once("close", () => reject(new Error("the monitor closed its socket"))),
+  );
+  closed.catch(() => {}); // after the last word it says nothing new
   const cancel = () => socket.destroy();
   options.signal?.addEventListener("abort", cancel, { once: true });
   try {
     socket.write(`${JSON.stringify(order)}\n`);
-    await Promise.race([failed, follow(socket, options.onStage)]);
+    await Promise.race([failed, closed, follow(socket, options.onStage)]);
   } catch (error) {
     if (error instanceof MicrovmError) throw error;
     if (options.signal?.aborted) throw toMicrovmError(error, "spawn", options.signal);
     throw new MicrovmError("VMM_FAILED", "the monitor process ended before the VM was up", {
       stage: "spawn",
       hint: "The end of monitor.log is in the error's evidence.",
-      evidence: { log: readFileSync(logPath, "utf8").slice(-LOG_TAIL) },
+      evidence: { log: tailOf(logPath) },
       cause: error,
     });
   } finally {
     options.signal?.removeEventListener("abort", cancel);
     socket.destroy();
     child.unref();
+  }
+}
+
+function tailOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8").slice(-LOG_TAIL);
+  } catch {
+    return ""; // the monitor removed it with all else
   }
 }
 

@@ -164,6 +164,58 @@ describe("run", () => {
     });
   });
 
+  it("gives up in time on a guest that falls silent while it starts", async () => {
+    const stopped: number[] = [];
+    const started = run(tiny, {
+      command: ["true"],
+      remove: true,
+      bootTimeoutMs: 4000,
+      onEvent: (event) => {
+        if (event.type !== "stage" || event.stage.name !== "boot") return;
+        for (const pid of vmmPids(dir)) {
+          process.kill(pid, "SIGSTOP");
+          stopped.push(pid);
+        }
+      },
+    });
+    await assert.rejects(started, code("BOOT_TIMEOUT"));
+    assert.equal(stopped.length, 1);
+    assert.ok(await untilGone(dir, 2000));
+  });
+
+  it("keeps the time limit of an exec when the guest no longer answers, and its own when it is killed", async () => {
+    await using vm = await run(tiny, { command: ["sleep", "1000"], remove: true, timeoutMs: 6000 });
+    const [pid] = vmmPids(dir);
+    assert.ok(pid);
+    process.kill(pid, "SIGSTOP");
+    await assert.rejects(vm.exec("true", [], { timeoutMs: 500 }), code("TIMEOUT"));
+    assert.equal(await vm.wait(), 124);
+  });
+
+  it("ends well when its network provider does not", async () => {
+    const { provider } = answeringNetwork();
+    const network: NetworkProvider = { ...provider, stop: () => Promise.reject(new Error("cannot stop")) };
+    const vm = await run(tiny, { command: ["true"], network, remove: true });
+    assert.equal(await vm.wait(), 0);
+    const refusing: NetworkProvider = {
+      ...provider,
+      start: async (signal) => ({
+        ...(await provider.start(signal)),
+        connect() {
+          throw new Error("no wire");
+        },
+      }),
+    };
+    await assert.rejects(run(tiny, { command: ["true"], network: refusing, remove: true }), /no wire/);
+    assert.ok(await untilGone(dir, 1000));
+  });
+
+  it("settles when a detached start is aborted", async () => {
+    const started = run(tiny, { command: null, detach: true, signal: AbortSignal.timeout(500) });
+    await assert.rejects(started, code("TIMEOUT"));
+    assert.ok(await untilGone(dir, 3000));
+  });
+
   it("tells of a VM that was lost while it ran", async () => {
     const vm = await run(tiny, { command: ["sleep", "1000"] });
     const [pid] = vmmPids(dir);

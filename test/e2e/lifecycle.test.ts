@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { cli, IMAGES, startCli, startRegistry, testHome, untilGone, vmmPids } from "./harness.ts";
@@ -134,14 +135,45 @@ describe("a detached VM", () => {
     await mv("run", "-d", "-q", "--name", "orphan", tiny, "sleep", "1000");
     const [pid] = vmmPids(dir);
     assert.ok(pid);
-    const monitor = Number(
-      (await import("node:fs")).readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ")[1],
-    );
+    const monitor = parentOf(pid);
     process.kill(monitor, "SIGKILL");
     assert.ok(await untilGone(dir, 2000));
     const [lost] = await json("ps", "-a", "--json");
     assert.equal(lost.state, "lost");
     assert.equal((await mv("rm", "orphan")).code, 0);
+  });
+
+  it("is unreachable, not lost, when its api.sock is gone: nothing of it is removed but by force", async () => {
+    const { stdout } = await mv("run", "-d", "-q", "--rm", "--name", "cut", tiny, "sleep", "1000");
+    rmSync(join(dir, "run", `${stdout.trim()}.sock`));
+    const [cut] = await json("ps", "-a", "--json");
+    assert.equal(cut.state, "unreachable");
+    assert.equal(vmmPids(dir).length, 1);
+    assert.equal((await mv("rm", "cut")).code, 125);
+    assert.equal((await mv("rm", "-f", "cut")).code, 0);
+    assert.ok(await untilGone(dir, 2000));
+    assert.equal(await out("ps", "-aq"), "");
+  });
+
+  it("does not hang `ps` when its owner is stopped", async () => {
+    await mv("run", "-d", "-q", "--rm", "--name", "held", tiny, "sleep", "1000");
+    const [pid] = vmmPids(dir);
+    const monitor = parentOf(pid ?? 0);
+    process.kill(monitor, "SIGSTOP");
+    const [held] = await json("ps", "-a", "--json");
+    process.kill(monitor, "SIGCONT");
+    assert.equal(held.state, "unreachable");
+    assert.equal((await mv("rm", "-f", "held")).code, 0);
+  });
+
+  it("leaves no directory behind when its caller is killed while it starts", async () => {
+    const starting = startCli(env, ["run", "-q", tiny, "sleep", "1000"], "");
+    while (vmmPids(dir).length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    starting.child.kill("SIGKILL");
+    await starting.result;
+    assert.ok(await untilGone(dir, 2000));
+    for (const id of (await out("ps", "-aq")).split("\n").filter(Boolean)) await mv("rm", id);
+    assert.deepEqual(readdirSync(join(dir, "data", "vms")), []);
   });
 
   it("removes itself at its end with --rm", async () => {
@@ -198,3 +230,7 @@ describe("version and doctor", () => {
     );
   });
 });
+
+function parentOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ")[1]);
+}

@@ -275,6 +275,18 @@ describe("microvm run", () => {
     assert.deepEqual([code, stdout], [9, "up\ncaught\n"]);
   });
 
+  it("takes a time limit of weeks for what it is", async () => {
+    assert.equal((await sh("sleep 1", "--timeout", "400h")).code, 0);
+    assert.equal((await sh("true", "--timeout", "1000h")).code, 125);
+  });
+
+  it("ends, and tidies up, when nobody reads its output any more", async () => {
+    const command = `"${process.execPath}" "${ROOT}/dist/cli/main.js" run --rm -q ${tiny} yes | head -n 1`;
+    assert.equal(execFileSync("/bin/bash", ["-c", command], { env, encoding: "utf8" }), "y\n");
+    assert.ok(await untilGone(dir, 2000));
+    assert.deepEqual(readdirSync(join(dir, "data", "vms")), []);
+  });
+
   it("gives the start up on Ctrl-C", async () => {
     const running = startCli(env, ["run", "--rm", "-q", tiny, "sleep", "1000"]);
     while (vmmPids(dir).length === 0) await new Promise((resolve) => setTimeout(resolve, 10));

@@ -45,8 +45,13 @@ async function execInVm(name: string, [file = "", ...args]: string[], flags: Fla
     buffer: false,
     reject: false,
   });
+  let interrupts = 0;
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const) {
-    process.on(signal, () => child.kill(signal));
+    process.on(signal, () => {
+      if (signal === "SIGINT") interrupts += 1;
+      if (interrupts >= 3) process.exit(130); // a VM that no longer answers must not keep the terminal
+      child.kill(signal);
+    });
   }
   const streams = attachStreams(child, { tty: flags.tty ?? false });
   try {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { once } from "node:events";
 import type { Command } from "commander";
+import { printableJson } from "../../internal/printable.ts";
 
 interface Flags {
   readonly follow?: boolean;
@@ -23,7 +24,7 @@ async function print(name: string, flags: Flags): Promise<void> {
   for await (const { stream, time, data } of vm.logs({ follow: flags.follow ?? false })) {
     if (flags.json) {
       const record = { stream, time: new Date(time).toISOString(), text: data.toString("utf8") };
-      await write(process.stdout, `${JSON.stringify(record)}\n`);
+      await write(process.stdout, `${printableJson(record)}\n`);
     } else await write(stream === "stderr" ? process.stderr : process.stdout, data);
   }
 }

@@ -46,6 +46,7 @@ async function list(flags: Flags): Promise<void> {
 
 function statusOf(vm: VmInfo, now: number): string {
   if (vm.state === "running") return vm.startedAt ? `Up ${formatAge(now - vm.startedAt)}` : "Starting";
+  if (vm.state === "unreachable") return "Unreachable (its owner does not answer)";
   if (vm.state === "lost") return "Lost (its owner was killed)";
   const ago = `${formatAge(now - (vm.finishedAt ?? now))} ago`;
   return vm.exitCode === undefined ? `Failed ${ago}` : `Exited (${vm.exitCode}) ${ago}`;
