@@ -55,6 +55,16 @@ func TestReadFrameRefuses(t *testing.T) {
 	}
 }
 
+// The host's own limit, of what it sends and of what it takes (src/agent/frames.ts).
+func TestRequestsAreLimitedAsByTheHost(t *testing.T) {
+	for size, want := range map[uint32]error{4 << 20: io.ErrUnexpectedEOF, 4<<20 + 1: ErrFrameTooLarge} {
+		wire := binary.BigEndian.AppendUint32(nil, size)
+		if err := ReadFrame(bytes.NewReader(wire), MaxRequest, &pb.Request{}); !errors.Is(err, want) {
+			t.Errorf("%d bytes: got %v, want %v", size, err, want)
+		}
+	}
+}
+
 func FuzzRequest(f *testing.F) {
 	seed, err := (&pb.Request{Call: &pb.Request_Exec{Exec: &pb.Exec{Args: []string{"sh"}, Tty: &pb.Tty{Rows: 1}}}}).MarshalVT()
 	if err != nil {

@@ -10,9 +10,8 @@ import (
 	"io"
 )
 
-// MaxRequest bounds a Request. A process can be given about 6 MiB of arguments and environment (execve(2)),
-// and a Boot call carries less than that.
-const MaxRequest = 8 << 20
+// MaxRequest bounds a Request; the host sends none that is longer.
+const MaxRequest = 4 << 20
 
 // MaxControl bounds every other frame.
 const MaxControl = 64 << 10
