@@ -50,10 +50,7 @@ export function doneFrame(error?: unknown): Buffer {
   return encodeFrame(DoneSchema, { code, message: message.slice(0, 16 * 1024) });
 }
 
-/**
- * The error that a frame says, if it is a `Done` with one. Frames of other kinds are told apart by their first field:
- * none holds a text that looks like a code.
- */
+/** The error that a frame says, if it is a `Done` with one. No other reply has its fields. */
 export function errorFromDone(frame: Uint8Array, stage: Stage): MicrovmError | undefined {
   let done: Done;
   try {
@@ -61,10 +58,10 @@ export function errorFromDone(frame: Uint8Array, stage: Stage): MicrovmError | u
   } catch {
     return undefined; // another message
   }
-  if (!/^[A-Z][A-Z_]{2,63}$/.test(done.code)) return undefined;
+  if (done.code === "") return undefined;
   const message = printable(done.message, 16 * 1024);
   if (isErrorCode(done.code)) return new MicrovmError(done.code, message, { stage });
-  return new MicrovmError("INTERNAL", `${done.code}: ${message}`, { stage });
+  return new MicrovmError("INTERNAL", `${printable(done.code, 64)}: ${message}`, { stage });
 }
 
 function isErrorCode(text: string): text is ErrorCode {

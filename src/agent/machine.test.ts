@@ -32,6 +32,7 @@ describe("the calls of a machine's api.sock", { timeout: 30_000 }, () => {
   let end: PromiseWithResolvers<MachineEnd>;
   let calls: MachineCalls;
   let said: unknown[];
+  let inspection: string;
   let attached: Exec & { detached: boolean };
   const accepted: Socket[] = [];
 
@@ -51,6 +52,7 @@ describe("the calls of a machine's api.sock", { timeout: 30_000 }, () => {
   beforeEach(async () => {
     end = Promise.withResolvers();
     said = [];
+    inspection = '{"code":"ABORTED"}';
     calls = {
       exec: (spec) => localExec(spec),
       attach({ stdin }, signal) {
@@ -79,7 +81,7 @@ describe("the calls of a machine's api.sock", { timeout: 30_000 }, () => {
         if (signal === 0) throw new MicrovmError("VM_NOT_RUNNING", "no such machine", { stage: "stop" });
         said.push(["kill", signal]);
       },
-      inspect: () => JSON.stringify({ code: "ABORTED" }),
+      inspect: () => inspection,
     };
     client = await connectMachine(socketPath);
   });
@@ -198,6 +200,11 @@ describe("the calls of a machine's api.sock", { timeout: 30_000 }, () => {
       ["kill", 9],
     ]);
     assert.equal(await client.inspect(), '{"code":"ABORTED"}');
+  });
+
+  it("takes an answer for what it is, even if its text is the code of an error", async () => {
+    inspection = "TIMEOUT";
+    assert.equal(await client.inspect(), inspection);
   });
 
   it("answers with the error of a handler that throws", async () => {

@@ -21,7 +21,8 @@ import (
 //
 //   1. Each side writes one frame holding a Hello, without waiting for the other's.
 //   2. From then on the byte stream is a yamux session (host = yamux client). One stream is one call.
-//   3. A frame is a 4-byte big-endian length and that many bytes of one protobuf message.
+//   3. A frame is a 4-byte big-endian length and that many bytes of one protobuf message: 4 MiB at most, which either
+//      side checks before it holds any of it.
 //   4. On a stream the host opens, the first frame is a Request. What follows depends on the call.
 //   5. On a stream the guest opens, the first frame is an Attach. Raw bytes follow: the stdio of an exec.
 //      A half-close is the end of that file.
@@ -1235,11 +1236,12 @@ func (x *AttachWorkload) GetStdin() bool {
 	return false
 }
 
-// Reply of calls that have nothing to say, and of any call that failed.
+// Reply of calls that have nothing to say, and of any call that failed. No other reply has fields of these numbers, so
+// that whatever reply is waited for, an error is told from it.
 type Done struct {
 	unknownFields []byte
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"` // of the error, "" if there was none
-	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Code          string `protobuf:"bytes,14,opt,name=code,proto3" json:"code,omitempty"` // of the error, "" if there was none
+	Message       string `protobuf:"bytes,15,opt,name=message,proto3" json:"message,omitempty"`
 }
 
 func (x *Done) Reset() {
@@ -3246,14 +3248,14 @@ func (m *Done) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		copy(dAtA[i:], m.Message)
 		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Message)))
 		i--
-		dAtA[i] = 0x12
+		dAtA[i] = 0x7a
 	}
 	if len(m.Code) > 0 {
 		i -= len(m.Code)
 		copy(dAtA[i:], m.Code)
 		i = protobuf_go_lite.EncodeVarint(dAtA, i, uint64(len(m.Code)))
 		i--
-		dAtA[i] = 0xa
+		dAtA[i] = 0x72
 	}
 	return len(dAtA) - i, nil
 }
@@ -7042,7 +7044,7 @@ func (m *Done) UnmarshalVT(dAtA []byte) error {
 			return fmt.Errorf("proto: Done: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
-		case 1:
+		case 14:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Code", wireType)
 			}
@@ -7064,7 +7066,7 @@ func (m *Done) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Code = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
-		case 2:
+		case 15:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Message", wireType)
 			}
