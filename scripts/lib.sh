@@ -7,16 +7,26 @@ export PATH="$root/node_modules/.bin:$PATH:/usr/local/go/bin:/usr/sbin:/sbin"
 say() { printf '%s\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
-# step TITLE COMMAND...: runs it and says how long it took
+# step TITLE COMMAND...: runs it and says how long it took. Never inside a condition: there bash ignores failures.
 step() {
-  local title=$1 begin end
+  local begin end
+  current=$1
   shift
-  say "── $title"
+  say "── $current"
   begin=$(date +%s%N)
-  "$@" || die "── $title: failed (exit code $?)"
+  "$@"
   end=$(date +%s%N)
-  say "── $title: $(((end - begin) / 1000000)) ms"
+  say "── $current: $(((end - begin) / 1000000)) ms"
+  current=
 }
+current=
+registry_pid=
+finish() {
+  local code=$?
+  [ -z "$registry_pid" ] || kill "$registry_pid"
+  [ -z "$current" ] || printf '── %s: failed (exit code %s)\n' "$current" "$code" >&2
+}
+trap finish EXIT
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
