@@ -61,7 +61,7 @@ export async function run(report: Report): Promise<void> {
 /** Where the time of one warm start goes, as the library's own events say. */
 async function stages(report: Report, env: NodeJS.ProcessEnv, image: string): Promise<void> {
   Object.assign(process.env, env);
-  const { run } = await import("../dist/index.js");
+  const { run } = (await import(join(ROOT, "dist/index.js"))) as typeof import("../src/index.ts");
   const rows: { name: string; beginMs: number; endMs: number }[] = [];
   const vm = await run(image, {
     command: ["/bin/true"],
