@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { privateDir, userDirs } from "../internal/dirs.ts";
 
-// A command lives for seconds: letting the young generation grow to 64 MB buys it no time, only memory.
-setFlagsFromString("--max-semi-space-size=4");
+// A command lives for seconds: a young generation that grows costs it memory (a pull 35 MB) and saves it no time.
+setFlagsFromString("--semi-space-growth-factor=1");
 try {
   // Not in the temporary directory, where it would be anybody's to prepare.
   enableCompileCache?.(privateDir(join(privateDir(userDirs().cache), "node")));

@@ -13,7 +13,7 @@ import { errorText, type MonitorOrder, type MonitorReport } from "./protocol.ts"
 const CALLER_FD = 3;
 
 // It lives as long as its VM, and has little to do: see cli/main.ts.
-setFlagsFromString("--max-semi-space-size=4");
+setFlagsFromString("--semi-space-growth-factor=1");
 
 const caller = new Socket({ fd: CALLER_FD, readable: true, writable: true });
 const report = (message: MonitorReport) => caller.writable && caller.write(`${JSON.stringify(message)}\n`);
