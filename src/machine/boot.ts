@@ -47,13 +47,14 @@ export async function bootGuest(
   const deadline = setTimeout(() => race.abort(BOOT_TIMEOUT), spec.bootTimeoutMs);
   const abort = () => race.abort(signal.reason);
   signal.addEventListener("abort", abort, { once: true });
+  if (signal.aborted) abort();
   let stage = "kernel";
   let opened: Channel | undefined;
   try {
     const spawned = performance.now();
     // Loaded while the kernel boots, not before.
     const { openAgent } = await import("../agent/index.ts");
-    signal.throwIfAborted();
+    race.signal.throwIfAborted();
     const channel = openAgent(vmm.agent);
     opened = channel;
     const ready = channel.boot(bootConfig(spec, parts), {
