@@ -28,17 +28,19 @@ describe("ZstdFrames", () => {
         const splitter = new ZstdFrames();
         const found: Buffer[] = [];
         let current: Buffer[] = [];
+        let length = 0;
         for (let at = 0, turn = 0; at < stream.length; turn += 1) {
           const size = sizes[turn % sizes.length] ?? 1;
           // Copied, since chunks are overwritten after they were split.
-          for (const piece of splitter.split(stream.subarray(at, at + size)))
+          for (const piece of splitter.split(stream.subarray(at, at + size))) {
             current.push(Buffer.from(piece));
+            length += piece.length;
+          }
           at += size;
-          const joined = Buffer.concat(current);
           const done = [...frames, frames[1]!][found.length];
-          if (done && joined.length >= done.length) {
+          if (done && length >= done.length) {
             // More than one frame may end within a chunk.
-            let rest = joined;
+            let rest = Buffer.concat(current);
             for (
               let next: Buffer | undefined = done;
               next && rest.length >= next.length;
@@ -48,6 +50,7 @@ describe("ZstdFrames", () => {
               rest = rest.subarray(next.length);
             }
             current = [rest];
+            length = rest.length;
           }
         }
         assert.ok(splitter.complete);
