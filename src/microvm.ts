@@ -204,8 +204,8 @@ async function startDetached(
       },
     );
   } catch (error) {
-    // The monitor tidies up after itself, unless it never came to.
-    if (!host.registry.list().some(({ id }) => id === spec.id)) await removeFiles(spec);
+    // The monitor tidies up after itself, unless it never came to. What is left even so, `listVms` removes.
+    if (!host.registry.list().some(({ id }) => id === spec.id)) await removeFiles(spec).catch(() => {});
     throw error;
   }
   return openVm(recordOf(spec), host);

@@ -4,17 +4,21 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { MicrovmError, toMicrovmError } from "../errors.ts";
 import type { BootStage } from "../events.ts";
 import { packageProgram } from "../internal/package.ts";
 import { errorOf, type MonitorOrder, type MonitorReport } from "./protocol.ts";
 
 const LOG_TAIL = 2048;
+/** How long a monitor that has failed, or is no longer wanted, may take to end its VM. */
+const GOODBYE_MS = 10_000;
 /** All that the monitor and its VMM need of the caller's environment. */
 const ENVIRONMENT = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "NODE_DEBUG"];
 
 /**
- * Hands a machine to a process of its own, which outlives this one. Settles when the machine has started.
+ * Hands a machine to a process of its own, which outlives this one. Settles when the machine has started, or when it
+ * has not and that process is gone.
  *
  * @throws MicrovmError what the start failed with, as if it had happened here.
  */
@@ -35,6 +39,10 @@ export async function startMonitor(
   closeSync(log);
   const socket = child.stdio[3] as Duplex;
   const failed = new Promise<never>((_, reject) => child.once("error", reject));
+  const exited = new Promise<void>((resolve) => {
+    child.once("exit", () => resolve());
+    child.once("error", () => resolve());
+  });
   socket.on("error", () => {}); // its end is the end of the lines below
   const closed = new Promise<never>((_, reject) =>
     socket.once("close", () => reject(new Error("the monitor closed its socket"))),
@@ -46,6 +54,11 @@ export async function startMonitor(
     socket.write(`${JSON.stringify(order)}\n`);
     await Promise.race([failed, closed, follow(socket, options.onStage)]);
   } catch (error) {
+    // What the monitor still tidies up, nobody else should touch: it is on its way out.
+    socket.destroy();
+    const patience = new AbortController();
+    await Promise.race([exited, sleep(GOODBYE_MS, undefined, { signal: patience.signal })]);
+    patience.abort();
     if (error instanceof MicrovmError) throw error;
     if (options.signal?.aborted) throw toMicrovmError(error, "spawn", options.signal);
     throw new MicrovmError("VMM_FAILED", "the monitor process ended before the VM was up", {
