@@ -4,9 +4,8 @@ import * as z from "zod";
 import type { Exec, ExecSpec } from "./agent/index.ts";
 import { MicrovmError } from "./errors.ts";
 import { printable } from "./internal/printable.ts";
+import { MAX_TIMER_MS, terminal, terminalSizeOf, text } from "./internal/schema.ts";
 import { signalName, signalNumber } from "./internal/signals.ts";
-
-const text = z.string().refine((value) => !value.includes("\0"), "must not contain NUL");
 
 export const execOptionsSchema = z.strictObject({
   env: z
@@ -15,13 +14,7 @@ export const execOptionsSchema = z.strictObject({
     .describe("On top of the VM's own environment"),
   cwd: text.startsWith("/").optional().describe("Default: the workload's"),
   user: text.min(1).optional().describe("`name|uid[:group|gid]`; default the workload's"),
-  tty: z
-    .union([
-      z.boolean(),
-      z.strictObject({ rows: z.int().min(0).max(65_535), columns: z.int().min(0).max(65_535) }),
-    ])
-    .default(false)
-    .describe("Give it a terminal; stdout then carries both outputs"),
+  tty: terminal.default(false).describe("Give it a terminal; stdout then carries both outputs"),
   stdin: z.boolean().default(false).describe("Open `stdin` for writing; else it reads /dev/null"),
   input: z
     .union([text, z.instanceof(Uint8Array)])
@@ -37,12 +30,7 @@ export const execOptionsSchema = z.strictObject({
     .default(16 * 2 ** 20)
     .describe("Bytes collected per stream; what comes after is dropped"),
   reject: z.boolean().default(true).describe("Throw when it ends with another code than 0"),
-  timeoutMs: z
-    .int()
-    .min(1)
-    .max(2 ** 31 - 1)
-    .optional()
-    .describe("Kill it after this many milliseconds"),
+  timeoutMs: z.int().min(1).max(MAX_TIMER_MS).optional().describe("Kill it after this many milliseconds"),
   signal: z
     .custom<AbortSignal>((value) => value instanceof AbortSignal)
     .optional()
@@ -193,7 +181,7 @@ export function execSpecOf(
   args: readonly string[],
   options: z.output<typeof execOptionsSchema>,
 ): ExecSpec {
-  const tty = options.tty === true ? { rows: 24, columns: 80 } : options.tty || undefined;
+  const tty = terminalSizeOf(options.tty);
   return {
     args: [file, ...args],
     env: Object.entries(options.env).map(([name, value]) => `${name}=${value}`),

@@ -3,16 +3,13 @@ import * as z from "zod";
 import { MicrovmError } from "./errors.ts";
 import type { RunEvent } from "./events.ts";
 import type { Backend } from "./hypervisor/index.ts";
+import { MAX_TIMER_MS, terminal, text } from "./internal/schema.ts";
 import { signalNumber } from "./internal/signals.ts";
 import type { NetworkProvider } from "./net/index.ts";
 import type { VM } from "./vm.ts";
 
-const text = z.string().refine((value) => !value.includes("\0"), "must not contain NUL");
 const absolutePath = text.startsWith("/", "must be an absolute path");
 const callable = <T>() => z.custom<T>((value) => typeof value === "function", "must be a function");
-
-/** What a timer takes: about 24 days. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** A name of a VM: what a hostname label or a container name may be. */
 export const vmName = z
@@ -65,13 +62,7 @@ export const runOptionsSchema = z.strictObject({
     .max(64)
     .default([])
     .describe("File systems in memory, each `PATH[:OPTIONS]`"),
-  tty: z
-    .union([
-      z.boolean(),
-      z.strictObject({ rows: z.int().min(0).max(65_535), columns: z.int().min(0).max(65_535) }),
-    ])
-    .default(false)
-    .describe("Give the workload a terminal, with this size if one is named"),
+  tty: terminal.default(false).describe("Give the workload a terminal, with this size if one is named"),
   stdin: z.boolean().default(false).describe("Keep the workload's standard input open"),
   stdio: z
     .enum(["ignore", "inherit", "pipe"])

@@ -3,6 +3,7 @@ import type { Readable, Writable } from "node:stream";
 import { MicrovmError, toMicrovmError } from "./errors.ts";
 import { type ExecOptions, ExecProcess, execOptionsSchema, execSpecOf } from "./exec.ts";
 import { type ProcessIdentity, signalProcess } from "./internal/process.ts";
+import { MAX_TIMER_MS } from "./internal/schema.ts";
 import { signalNumber } from "./internal/signals.ts";
 import type { MachineHandle } from "./machine/index.ts";
 import { isOwned, type OutputRecord, readOutputLog, removeFiles } from "./machine/index.ts";
@@ -114,7 +115,7 @@ export class VM implements AsyncDisposable {
    */
   async stop(options: { timeoutMs?: number } = {}): Promise<void> {
     const { timeoutMs = 0 } = options;
-    if (!Number.isInteger(timeoutMs) || timeoutMs < 0 || timeoutMs > 2 ** 31 - 1) {
+    if (!Number.isInteger(timeoutMs) || timeoutMs < 0 || timeoutMs > MAX_TIMER_MS) {
       throw new MicrovmError("INVALID_OPTION", `stop: timeoutMs: ${timeoutMs} is no time`, {
         stage: "options",
       });

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { constants } from "node:os";
 
 /** Linux signal numbers (x86, arm): what the guest's kernel counts in, whatever the host is. Source: signal(7). */
 const LINUX = [
@@ -33,9 +32,4 @@ export function signalName(number: number): string {
   const name = LINUX[number - 1];
   if (name) return `SIG${name}`;
   return number >= RTMIN && number <= RTMAX ? `SIGRTMIN+${number - RTMIN}` : `signal ${number}`;
-}
-
-/** The Linux number of a signal that this process received. */
-export function receivedSignalNumber(name: NodeJS.Signals): number {
-  return signalNumber(name) ?? constants.signals[name];
 }

@@ -4,7 +4,7 @@ export { localHandle, type MachineHandle, openHandle } from "./handle.ts";
 export { Machine, type MachineContext } from "./machine.ts";
 export type { OutputSink } from "./output.ts";
 export { type OutputRecord, type OutputStream, readOutputLog } from "./output-log.ts";
-export { isOwned, removeOrphans } from "./owner.ts";
+export { claim, isOwned, removeOrphans } from "./owner.ts";
 export { recordOf } from "./record.ts";
 export { removeFiles } from "./remove.ts";
 export type { MachineSpec, ProcessSpec, TmpfsSpec } from "./spec.ts";

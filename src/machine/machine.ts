@@ -11,7 +11,6 @@ import { createWritableDisk } from "./disk.ts";
 import { joinWorkload } from "./join.ts";
 import { Output, type OutputSink } from "./output.ts";
 import { OutputLog } from "./output-log.ts";
-import { claim } from "./owner.ts";
 import { recordOf } from "./record.ts";
 import { removeFiles } from "./remove.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -88,7 +87,6 @@ export class Machine {
   static async start(spec: MachineSpec, context: MachineContext): Promise<Machine> {
     const machine = new Machine(spec, context);
     try {
-      claim(spec.dir);
       await machine.#start(context);
     } catch (error) {
       await machine.#close({ code: 125, error: messageOf(error) });

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { MicrovmError } from "../errors.ts";
 import type { ImageConfig } from "../image/index.ts";
+import { terminalSizeOf } from "../internal/schema.ts";
 import { signalNumber } from "../internal/signals.ts";
 import type { ResolvedRunOptions } from "../options.ts";
 import type { ProcessSpec } from "./spec.ts";
 
 const SIGTERM = 15;
-const DEFAULT_TTY = { rows: 24, columns: 80 };
 
 /**
  * The environment, directory and user that the image and the options give to everything that runs inside.
@@ -45,7 +45,7 @@ export function workloadOf(image: ImageConfig, options: ResolvedRunOptions): Pro
   return {
     args,
     ...processDefaults(image, options),
-    tty: options.tty === true ? DEFAULT_TTY : options.tty || undefined,
+    tty: terminalSizeOf(options.tty),
     stdin: options.stdin,
   };
 }

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { setFlagsFromString } from "node:v8";
 import { toMicrovmError } from "../errors.ts";
 import { selectBackend } from "../hypervisor/index.ts";
-import { Machine, Timeline } from "../machine/index.ts";
+import { claim, Machine, Timeline } from "../machine/index.ts";
 import { VmRegistry } from "../state/index.ts";
 import { errorText, type MonitorOrder, type MonitorReport } from "./protocol.ts";
 
@@ -31,6 +31,7 @@ caller.on("error", () => cancelled.abort());
 const registry = new VmRegistry(order.dirs.data);
 try {
   const { backend } = await selectBackend(order.spec.backend, { cacheDir: order.dirs.cache });
+  claim(order.spec.dir); // from the caller, who made it
   const machine = await Machine.start(order.spec, {
     backend,
     registry,
